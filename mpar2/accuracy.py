@@ -1,17 +1,17 @@
-"""What a run scored: right answers by the official and by the strict rule, with intervals, by kind of item.
+"""Accuracy of a run by the official and by the strict rule, with intervals, by group of items.
 
-Conventions. An answer is right, wrong, or not scored: an item whose answer is withheld is counted and not scored. A
+Conventions. An answer is right, wrong, or not scored: an item without a public answer is counted and not scored. A
 missing answer (a failed item) counts as wrong in ``official`` and ``strict``; ``official_denominator`` leaves it out,
-as the official MMAU and MMAR scripts do. An answer that names no choice without doubt is *unparsable*: it is counted,
-it is wrong by the strict rule, and the official rule judges the words of the reply. No random choice stands in for it.
-Of the unparsable ones, ``no_answer`` counts the replies in which no answer was found at all, and ``wrong_form`` those
-whose answer names no choice. ``form`` is the share of replies in exactly the form that the prompt asks for (the tags of
-the mode, nothing beside them): a model that was not trained on a form may answer well outside of it.
-Answers are read from the text of a reply (``mpar2.answers``), so that one reader judges stored runs and new ones.
-With several samples of an item, a rate is the mean over samples. The unit of every interval is the clip: questions
+as the official MMAU and MMAR scripts do. An answer that does not name exactly one choice is *unparsable*: it counts,
+it is wrong by the strict rule, and the official rule scores the words of the reply. No random choice replaces it.
+Among the unparsable answers, ``no_answer`` counts the replies without any answer, and ``wrong_form`` those whose answer
+names no choice. ``form`` is the share of replies in exactly the format that the prompt requests (the tags of the mode
+and nothing else). A model that was not trained on a format may answer well outside of it.
+Answers are parsed from the text of a reply (``mpar2.answers``), so stored runs and new ones share one parser.
+With several samples per item, a rate is the mean over samples. The unit of every interval is the clip: questions
 about one clip, and samples of one question, are resampled together.
 
-``score``      one record -> right by which rule
+``score``      one record -> right or wrong by each rule
 ``summarise``  all records -> the content of ``metrics.json``
 """
 
@@ -32,7 +32,7 @@ from mpar2.trace import Trace, has_form, parse_trace
 __all__ = ["GROUPS", "Correctness", "answer_of", "majority_vote", "score", "summarise", "vote_sizes"]
 
 GROUPS = ("domain", "category", "sub_category", "difficulty")
-_ALL_PAIRS = 8  # with more arms than that, each is compared with the first one only
+_ALL_PAIRS = 8  # with more arms, each is compared with the first one only
 
 
 class Correctness(NamedTuple):
@@ -42,18 +42,18 @@ class Correctness(NamedTuple):
     strict: bool
     parsed: bool
     answered: bool = True
-    form: bool | None = None  # whether the reply has the form that was asked for; None: none was
+    form: bool | None = None  # whether the reply has the requested format; None: no format was requested
 
 
 def answer_of(record: Mapping[str, Any], trace: Trace | None = None) -> Answer:
-    """Read the answer of an ok record.
+    """Return the answer of an ok record.
 
     Args:
         record: A line of a run.
-        trace: Its parsed text, where the caller has it.
+        trace: Its parsed text, if already available.
 
     Returns:
-        The answer as today's reader finds it in the text; the recorded one where the text is not there.
+        The answer parsed from the text; the recorded answer if the record has no text.
     """
     if trace is None and record.get("text") is None:
         prediction = record["prediction"] or ""
@@ -63,43 +63,43 @@ def answer_of(record: Mapping[str, Any], trace: Trace | None = None) -> Answer:
     return read_answer(trace, record["item"]["choices"] or ())
 
 
-def score(record: Mapping[str, Any], given: Answer | None = None) -> Correctness | None:
+def score(record: Mapping[str, Any], answer: Answer | None = None) -> Correctness | None:
     """Score one answered record by the official and the strict rule.
 
     Args:
         record: A line of a run with status ``ok``.
-        given: Its answer (:func:`answer_of`), where the caller has it.
+        answer: Its answer (:func:`answer_of`), if already available.
 
     Returns:
-        The score; None if the item's true answer is withheld.
+        The score; None if the item has no public answer.
 
     >>> item = {"choices": ["Man", "Woman"], "answer": "Man"}
     >>> score({"item": item, "choice": "Man", "prediction": "Man"})
     Correctness(official=True, strict=True, parsed=True, answered=True, form=None)
     """
     item = record["item"]
-    answer, choices = item["answer"], item["choices"] or ()
-    if answer is None:
+    target, choices = item["answer"], item["choices"] or ()
+    if target is None:
         return None
-    given = answer_of(record) if given is None else given
+    answer = answer_of(record) if answer is None else answer
     return Correctness(
-        official=string_match(answer, given.prediction, choices),
-        strict=strict_match(answer, given.choice if choices else given.words, choices),
-        parsed=given.choice is not None if choices else given.words is not None,
-        answered=given.choice is not None or given.words is not None,
+        official=string_match(target, answer.prediction, choices),
+        strict=strict_match(target, answer.choice if choices else answer.words, choices),
+        parsed=answer.choice is not None if choices else answer.words is not None,
+        answered=answer.choice is not None or answer.words is not None,
     )
 
 
 @dataclass
 class _Tally:
-    """What is gathered of one arm: for each answer its item, scores, and tokens."""
+    """Accumulated results of one arm: item, scores and tokens of each answer."""
 
-    clips: dict[str, str]  # of each item
+    clips: dict[str, str]  # item id -> clip
     ids: list[str] = field(default_factory=list)
     scores: list[Correctness] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     answered: int = 0
-    form: str | None = None  # that the arm is asked for
+    form: str | None = None  # format requested from the arm
     withheld: int = 0
     truncated: int = 0
     tokens: list[int] = field(default_factory=list)
@@ -118,10 +118,10 @@ def summarise(
 
     Args:
         records: Lines of the run.
-        items: Items that the run was made of.
+        items: Items of the run.
         samples: Answers per item, by arm.
-        asked: Items of an arm, where it could not be given all of them.
-        forms: Mode whose form each arm is asked for (``mpar2.prompts.requested_form``); None: no form.
+        asked: Items of each arm; by default all items.
+        forms: Mode whose format is requested from each arm (``mpar2.prompts.requested_form``); None: no format.
 
     Returns:
         The content of ``metrics.json``: rates by arm and group, differences of pairs of arms, with 95 % intervals
@@ -131,13 +131,13 @@ def summarise(
     asked = {name: [item.id for item in (asked or {}).get(name, items)] for name in samples}
     clips = {id: item.audio or id for id, item in truth.items()}
     tallies = {name: _Tally(clips, form=(forms or {}).get(name)) for name in samples}
-    seen: set[str] = set()
+    finished: set[str] = set()
     for record in records:
         name = record["arm"]
         if name not in tallies or record["id"] not in truth:
             continue
         if record["status"] == "ok":
-            seen.add(record["key"])
+            finished.add(record["key"])
             _count(tallies[name], record, samples[name])
         else:
             tallies[name].errors[record["error"]] += 1
@@ -145,7 +145,7 @@ def summarise(
         for id in asked[name]:
             if truth[id].question.answer is not None:
                 keys = (record_key(id, name, sample) for sample in range(samples[name]))
-                tally.missing += [id for key in keys if key not in seen]
+                tally.missing += [id for key in keys if key not in finished]
     return {
         "items": len(items),
         "arms": {name: _arm_metrics(tally, truth, asked[name], samples[name]) for name, tally in tallies.items()},
@@ -165,8 +165,8 @@ def _count(tally: _Tally, record: Mapping[str, Any], samples: int) -> None:
     if record["tokens"] is not None:
         tally.tokens.append(record["tokens"])
     trace = None if record.get("text") is None else parse_trace(record["text"])
-    given = answer_of(record, trace)
-    scored = score(record, given)
+    answer = answer_of(record, trace)
+    scored = score(record, answer)
     if scored is None:
         tally.withheld += 1
         return
@@ -175,12 +175,12 @@ def _count(tally: _Tally, record: Mapping[str, Any], samples: int) -> None:
     tally.ids.append(record["id"])
     tally.scores.append(scored)
     if samples > 1:
-        vote = (given.prediction, scored.official, record["tokens"])
+        vote = (answer.prediction, scored.official, record["tokens"])
         tally.votes.setdefault(record["id"], {})[record["sample"]] = vote
 
 
-def _grouped(errors: Counter[str]) -> dict[str, int]:
-    """Return the ten most frequent causes of failures: the first message of each kind, and how many there are."""
+def _group_errors(errors: Counter[str]) -> dict[str, int]:
+    """Return the ten most frequent causes of failure: the first message of each kind, with counts."""
     kinds: dict[str, list[str]] = {}
     for message in sorted(errors):
         kinds.setdefault(kind_of_message(message), []).append(message)
@@ -206,7 +206,7 @@ def _arm_metrics(tally: _Tally, truth: Mapping[str, Item], asked: Sequence[str],
         "asked": len(asked) * samples,
         "answered": tally.answered,
         "failed": sum(tally.errors.values()),
-        "reasons": _grouped(tally.errors),
+        "reasons": _group_errors(tally.errors),
         "answer_withheld": tally.withheld,
         "truncated": tally.truncated,
         "tokens": {
@@ -220,45 +220,45 @@ def _arm_metrics(tally: _Tally, truth: Mapping[str, Item], asked: Sequence[str],
 
 
 def _rates(tally: _Tally, ids: set[str]) -> dict[str, Any]:
-    """Return the rates over some of the items."""
-    rows = [(id, found) for id, found in zip(tally.ids, tally.scores, strict=True) if id in ids]
+    """Return the rates over a subset of the items."""
+    rows = [(id, correctness) for id, correctness in zip(tally.ids, tally.scores, strict=True) if id in ids]
     missing = [id for id in tally.missing if id in ids]
     answered = [id for id, _ in rows]
     every = answered + missing
 
-    def rate(values: list[bool], of: list[str]) -> dict[str, Any]:
-        return statistics.accuracy_interval(values, [tally.clips[id] for id in of])._asdict()
+    def rate(values: list[bool], value_ids: list[str]) -> dict[str, Any]:
+        return statistics.accuracy_interval(values, [tally.clips[id] for id in value_ids])._asdict()
 
-    official = [found.official for _, found in rows]
-    formed = [(id, found.form) for id, found in rows if found.form is not None]
+    official = [correctness.official for _, correctness in rows]
+    forms = [(id, correctness.form) for id, correctness in rows if correctness.form is not None]
     return {
         "scored": len(every),
         "items": len(set(every)),
         "clips": len({tally.clips[id] for id in every}),
         "missing": len(missing),
-        "unparsable": sum(not found.parsed for _, found in rows),
-        "no_answer": sum(not found.answered for _, found in rows),
-        "wrong_form": sum(found.answered and not found.parsed for _, found in rows),
+        "unparsable": sum(not correctness.parsed for _, correctness in rows),
+        "no_answer": sum(not correctness.answered for _, correctness in rows),
+        "wrong_form": sum(correctness.answered and not correctness.parsed for _, correctness in rows),
         "official": rate(official + [False] * len(missing), every),
         "official_denominator": rate(official, answered),
-        "form": rate([form for _, form in formed], [id for id, _ in formed]) if formed else None,
-        "strict": rate([found.strict for _, found in rows] + [False] * len(missing), every),
+        "form": rate([form for _, form in forms], [id for id, _ in forms]) if forms else None,
+        "strict": rate([correctness.strict for _, correctness in rows] + [False] * len(missing), every),
     }
 
 
 def vote_sizes(samples: int) -> list[int]:
-    """Return the numbers of answers whose majority is reported: 1, 2, 4, .. and all ``samples``."""
+    """Return the numbers of answers for majority voting: 1, 2, 4, .. and all ``samples``."""
     return sorted({2**n for n in range(samples.bit_length()) if 2**n <= samples} | {samples})
 
 
 def majority_vote(answers: Sequence[str]) -> int:
-    """Find the most frequent answer (self-consistency, arXiv 2203.11171); of equally frequent ones the first given.
+    """Find the most frequent answer (self-consistency, arXiv 2203.11171); ties go to the first one.
 
     Args:
-        answers: Of one item, in the order of their samples; at least one.
+        answers: Answers of one item, in the order of their samples; at least one.
 
     Returns:
-        The place of the winner's first occurrence.
+        The index of the winner's first occurrence.
 
     >>> majority_vote(["a cat", "a dog", "a dog"]), majority_vote(["a cat", "a dog"])
     (1, 0)
@@ -268,19 +268,19 @@ def majority_vote(answers: Sequence[str]) -> int:
 
 
 def _self_consistency(tally: _Tally, samples: int) -> list[dict[str, Any]]:
-    """Return the accuracy of the majority of the first k answers, k = 1, 2, 4, .. K, over items that have all K.
+    """Return the accuracy of the majority of the first k answers, k = 1, 2, 4, .. K, over items with all K answers.
 
     ``tokens`` is the mean cost of the k answers.
     """
     if samples == 1:
         return []
-    whole = [votes for votes in tally.votes.values() if len(votes) == samples]
+    complete = [votes for votes in tally.votes.values() if len(votes) == samples]
     rows: list[dict[str, Any]] = []
     for size in vote_sizes(samples):
         right: list[bool] = []
         clips = [tally.clips[id] for id, votes in tally.votes.items() if len(votes) == samples]
         costs: list[int] = []
-        for votes in whole:
+        for votes in complete:
             ballots = [votes[sample] for sample in range(size)]
             right.append(ballots[majority_vote([choice for choice, _, _ in ballots])][1])
             if all(tokens is not None for _, _, tokens in ballots):
@@ -296,12 +296,12 @@ def _self_consistency(tally: _Tally, samples: int) -> list[dict[str, Any]]:
 
 
 def _pairs(tallies: Mapping[str, _Tally]) -> list[dict[str, Any]]:
-    """Return each pair of arms over the items that both answered: paired differences by the official rule."""
+    """Return the paired differences of each pair of arms by the official rule, over the items that both answered."""
     means: dict[str, dict[str, float]] = {}
     for name, tally in tallies.items():
         sums: dict[str, list[bool]] = {}
-        for id, found in zip(tally.ids, tally.scores, strict=True):
-            sums.setdefault(id, []).append(found.official)
+        for id, correctness in zip(tally.ids, tally.scores, strict=True):
+            sums.setdefault(id, []).append(correctness.official)
         means[name] = {id: sum(values) / len(values) for id, values in sums.items()}
     names = list(means)
     pairs = combinations(names, 2) if len(names) <= _ALL_PAIRS else ((names[0], other) for other in names[1:])

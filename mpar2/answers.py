@@ -1,22 +1,22 @@
-r"""The answer of a reply: one reader for tagged answers, for the text after the thoughts, and for bare replies.
+r"""Parse the answer of a reply: tagged answers, text after the thoughts, and bare replies.
 
 Models answer in many forms: ``<answer>Woman</answer>``, ``B``, ``The correct option is B.``, ``\boxed{B}``,
-``Answer: B`` with an explanation below it, ``Woman`` alone. All are read by the same grammar, wherever they stand.
+``Answer: B`` with an explanation below it, ``Woman`` alone. One grammar parses all of them, wherever they occur.
 
 Conventions:
 
-* Only an answer that is committed to counts. Negations ("it is not a man"), hedges ("either", "unclear"), conditions
+* Only a definite answer counts. Negations ("it is not a man"), hedges ("either", "unclear"), conditions
   ("if it were low, the answer would be A"), questions and several choices at once ("Man or Woman") name no choice:
   no answer is better than a guess.
 * The last of several tagged answers counts. Of several statements in prose that contradict each other the last one
   counts if it corrects or concludes ("wait", "so", "final"), or stands alone in the last line; otherwise none does.
-* Unicode compatibility forms, typographic quotes and markup (``**``, LaTeX's ``\text``) do not matter.
-* Where no answer is found, the official rule still gets the words of the reply after its thoughts (the whole reply if
-  there is nothing else), as the scripts of MMAU and MMAR would: ``Answer.prediction`` is empty only for an empty reply.
+* Unicode compatibility forms, typographic quotes and markup (``**``, LaTeX's ``\text``) are ignored.
+* Without an answer, the official rule still gets the words of the reply after its thoughts (the whole reply if there
+  is nothing else), as in the scripts of MMAU and MMAR: ``Answer.prediction`` is empty only for an empty reply.
 
 ``read_answer``    a parsed trace and the choices -> words, choice, and the prediction for the official rule
 ``named_choice``   one passage and the choices -> the choice that it names
-``stated_answer``  one passage -> the words of its answer, where the choices are not known
+``stated_answer``  one passage -> the words of its answer, without known choices
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Answer", "named_choice", "read_answer", "stated_answer", "visible_text"]
 
-_MAX_CHARS = 4000  # of a passage; in a longer one the end is read
-_MAX_STATEMENTS = 60  # of a passage; more are a loop
-_OBJECT_CHARS = 400  # of what follows "the answer is"
-_MAX_DENIALS = 8  # "not A, it is not B, it is ..", a line
+_MAX_CHARS = 4000  # of a passage; of a longer one only the end is parsed
+_MAX_STATEMENTS = 60  # of a passage; more indicate a loop
+_OBJECT_CHARS = 400  # of the text after "the answer is"
+_MAX_DENIALS = 8  # "not A, it is not B, it is ..", per line
 
 
 class Answer(NamedTuple):
-    """What a reply answers.
+    """The answer of a reply.
 
     Attributes:
-        words: The answer as written, None where no answer was found.
-        choice: The choice that it names, in the words of the question; None if none or ambiguous.
-        prediction: What the official rule gets: the choice, else the words, else the reply.
+        words: The answer as written; None without an answer.
+        choice: The choice that it names, as written in the question; None if none or ambiguous.
+        prediction: Input of the official rule: the choice, else the words, else the reply.
     """
 
     words: str | None
@@ -54,7 +54,7 @@ class Answer(NamedTuple):
 
 
 def read_answer(trace: Trace, choices: Sequence[str] = ()) -> Answer:
-    """Read the answer of a trace.
+    """Parse the answer of a trace.
 
     Args:
         trace: The parsed reply.
@@ -82,21 +82,21 @@ _END_OF_OTHER_THOUGHTS = re.compile(
 
 
 def visible_text(trace: Trace) -> str:
-    """Return the text of a reply outside of thoughts and other tagged parts, without surrounding blanks.
+    """Return the text of a reply outside of thoughts and other tagged parts, stripped.
 
     Args:
         trace: A parsed reply.
 
     Returns:
-        The text; empty where all of it is tagged.
+        The text; empty if all of it is tagged.
     """
-    outside = "\n".join(part.text.strip() for part in trace.top() if part.kind == "text" and part.text.strip())
-    stop = max((match.end() for match in _END_OF_OTHER_THOUGHTS.finditer(outside)), default=0)
-    return outside[stop:].strip() or outside
+    text = "\n".join(part.text.strip() for part in trace.top() if part.kind == "text" and part.text.strip())
+    stop = max((match.end() for match in _END_OF_OTHER_THOUGHTS.finditer(text)), default=0)
+    return text[stop:].strip() or text
 
 
 def named_choice(text: str | None, choices: Sequence[str]) -> str | None:
-    r"""Return the choice that a passage names beyond doubt, None otherwise.
+    r"""Return the only choice that a passage names, None otherwise.
 
     Args:
         text: An answer, tagged or not.
@@ -115,17 +115,17 @@ def named_choice(text: str | None, choices: Sequence[str]) -> str | None:
     if not lines:
         return None
     names = _Names(choices)
-    stated = _from_statements(lines, names)
-    if stated:
-        return stated if isinstance(stated, str) else None
+    result = _from_statements(lines, names)
+    if result:
+        return result if isinstance(result, str) else None
     return _from_position(lines, names, text) or _from_pair(lines, names) or _from_end(lines, names)
 
 
 def stated_answer(text: str, *, alone: bool = True) -> str | None:
-    """Return the words of the answer that a passage states, where the choices are not known.
+    """Return the words of the answer that a passage states, without known choices.
 
     Args:
-        text: What a reply says outside of its thoughts.
+        text: The reply without its thoughts.
         alone: Nothing but thoughts precedes it, so that a bare letter may be the answer.
 
     >>> stated_answer("The first sound is a bell. So the answer is (B)."), stated_answer("The answer is unclear.")
@@ -134,10 +134,10 @@ def stated_answer(text: str, *, alone: bool = True) -> str | None:
     lines = _lines(text)
     if not lines:
         return None
-    statements = [found for found in _statements(lines) if found.explicit]
+    statements = [statement for statement in _statements(lines) if statement.explicit]
     if statements:
         last = statements[-1]
-        if _HEDGE.match(last.words) or _retracted(lines, last):
+        if _HEDGE.match(last.words) or _is_retracted(lines, last):
             return None
         return _clean(_first_clause(last.words))
     last_line = lines[-1]
@@ -146,7 +146,7 @@ def stated_answer(text: str, *, alone: bool = True) -> str | None:
     return None
 
 
-# Folding: what does not tell answers apart.
+# Folding: remove differences that do not distinguish answers.
 
 _FOLD = str.maketrans(
     {
@@ -159,7 +159,7 @@ _SPACING = re.compile(r"\\[,;:! ()\[\]]")
 _OTHER_TAG = re.compile(r"<\|?(/?)([a-z_][a-z_ -]{0,30})\|?>", re.IGNORECASE)
 
 
-# "it is not A, it is B" and "not A but B" state B; what is denied goes.
+# "it is not A, it is B" and "not A but B" state B; the negated part is removed.
 _DENIED = re.compile(
     r"\b(is|was|be)(?:n't| not) [^,;.!?\n]{1,80}[,;]? (?:but(?: rather)?|it's|it is|it was|rather|instead)(?= )",
     re.IGNORECASE,
@@ -168,7 +168,7 @@ _BULLET = re.compile(r"^(?:[^\w\s(\[{\"'\\<.?!]+ ?)+(?=\S)")
 
 
 def _lines(text: str) -> list[str]:
-    """Return the non-blank lines, folded; markup is removed, and tags of other forms become cues or blanks."""
+    """Return the non-blank lines, folded; markup is removed, and tags of other formats become cues or blanks."""
     folded = unicodedata.normalize("NFKC", text[-_MAX_CHARS:]).translate(_FOLD)
     if "\\" in folded:
         folded = _SPACING.sub(" ", _LATEX.sub(r"\1", folded))
@@ -242,7 +242,7 @@ _IS_CORRECT = re.compile(
     r"(?! (?:not|only|if))",
     re.IGNORECASE,
 )
-# What remains after the others were excluded, and what takes the place of a word just written.
+# "B remains" after eliminating the others, and "wait, B" replacing the word before it.
 _LEAVES = re.compile(
     r"\b(?:leaving|leaves)(?: us| me)?(?: with)?(?: only| just)?(?: the)?(?: (?:option|choice|answer))? ", re.IGNORECASE
 )
@@ -293,21 +293,21 @@ _CUE = re.compile(
 class _Statement(NamedTuple):
     line: int
     start: int  # of the cue, in the line
-    words: str  # what is stated, to the end of the line
+    words: str  # the stated text, up to the end of the line
     explicit: bool  # names the word "answer" (or is boxed)
     whole: bool  # the words must name a choice to their end
     stop: int  # in the line, where the words begin
 
 
 def _statements(lines: Sequence[str]) -> list[_Statement]:
-    """Return the statements of an answer in order; negated, conditional and asked ones are left out."""
-    found: list[_Statement] = []
+    """Return the answer statements in order, without negated, conditional and interrogative ones."""
+    statements: list[_Statement] = []
     for number, line in enumerate(lines):
         if number + 1 < len(lines) and _HEADING.fullmatch(line):
-            found.append(_Statement(number + 1, 0, lines[number + 1][:_OBJECT_CHARS], True, False, 0))
+            statements.append(_Statement(number + 1, 0, lines[number + 1][:_OBJECT_CHARS], True, False, 0))
             continue
-        found += _statements_of_line(number, line)
-    return sorted(found, key=lambda statement: (statement.line, statement.stop))[-_MAX_STATEMENTS:]
+        statements += _statements_of_line(number, line)
+    return sorted(statements, key=lambda statement: (statement.line, statement.stop))[-_MAX_STATEMENTS:]
 
 
 def _statements_of_line(number: int, line: str) -> Iterator[_Statement]:
@@ -317,7 +317,7 @@ def _statements_of_line(number: int, line: str) -> Iterator[_Statement]:
     for pattern in (_LEAVES, _CORRECTED, _ANSWER_ELSEWHERE):
         for match in pattern.finditer(line):
             words, explicit = line[match.end() : match.end() + _OBJECT_CHARS], pattern is _ANSWER_ELSEWHERE
-            if words.strip() and not _is_asked(line, match.start() + 1):
+            if words.strip() and not _is_question(line, match.start() + 1):
                 yield _Statement(number, match.start(), words, explicit, not explicit, match.end())
     if not _CUE.search(line):
         return
@@ -326,19 +326,19 @@ def _statements_of_line(number: int, line: str) -> Iterator[_Statement]:
         if match["rejected"] or not _COPULA_AT_END.search(cue.rstrip() if cue.rstrip()[-1:] in ":=>-" else cue):
             continue
         words = line[match.end() : match.end() + _OBJECT_CHARS]
-        before = _sentence_before(line, match.start())
-        if not words.strip() or _CONDITION.search(before) or _is_asked(line, match.start()) or _BOXED.match(words):
+        context = _sentence_before(line, match.start())
+        if not words.strip() or _CONDITION.search(context) or _is_question(line, match.start()) or _BOXED.match(words):
             continue
         yield _Statement(number, match.start(), words, match["noun"] is not None, False, match.end())
     for pattern in (_I_CHOOSE, _CONCLUDE):
         for match in pattern.finditer(line):
-            before = "" if pattern is _CONCLUDE else _sentence_before(line, match.start())
-            if not _CONDITION.search(before) and not _is_asked(line, match.start() + 2):
+            context = "" if pattern is _CONCLUDE else _sentence_before(line, match.start())
+            if not _CONDITION.search(context) and not _is_question(line, match.start() + 2):
                 words = line[match.end() : match.end() + _OBJECT_CHARS]
                 yield _Statement(number, match.start(), words, False, True, match.end())
     for match in _IS_CORRECT.finditer(line):
         words = _LEAD_IN.sub("", _sentence_before(line, match.start()))
-        if words and not _is_asked(line, match.start()) and not _CONDITION.search(words):
+        if words and not _is_question(line, match.start()) and not _CONDITION.search(words):
             for part in dict.fromkeys((words, words.rsplit(", ", 1)[-1])):  # "of the options, B is correct"
                 yield _Statement(number, match.start(), part, False, True, match.end())
 
@@ -353,18 +353,18 @@ _SENTENCE_END = re.compile(r"[.!?;](?=\s|$)")
 def _sentence_before(line: str, position: int) -> str:
     start = 0
     for match in _SENTENCE_END.finditer(line, 0, position):
-        # "(B." and "B." are letters of choices, not ends of sentences, where the words are read backwards.
+        # "(B." and "B." are letters of choices, not ends of sentences, although they match the pattern backwards.
         start = match.end()
     return line[start:position].strip()
 
 
-def _is_asked(line: str, position: int) -> bool:
+def _is_question(line: str, position: int) -> bool:
     match = _SENTENCE_END.search(line, position)
     return match is not None and match[0] == "?"
 
 
-def _retracted(lines: Sequence[str], statement: _Statement) -> bool:
-    """Return whether the text after a statement turns against it."""
+def _is_retracted(lines: Sequence[str], statement: _Statement) -> bool:
+    """Return whether the text after a statement contradicts it."""
     rest = lines[statement.line][statement.stop :]
     end = _SENTENCE_END.search(rest)
     after = rest[end.end() :] if end else ""
@@ -372,7 +372,7 @@ def _retracted(lines: Sequence[str], statement: _Statement) -> bool:
 
 
 def _first_clause(words: str) -> str:
-    """Cut stated words at the end of their sentence or before their reason."""
+    """Cut the statement at the end of its sentence or before its reason."""
     if match := re.match(r"(?:\([A-Z]\)|\[[A-Z]\]|[A-Z])(?=[.!?]?(?:\s|$))(?![.):]? [^\s(]*\s*$)", words):
         rest = words[match.end() :]
         if re.match(r"[.!?]\s+[A-Z]\w* \w", rest):  # "B. Note that ..": the letter, then another sentence
@@ -381,11 +381,11 @@ def _first_clause(words: str) -> str:
 
 
 def _clean(words: str) -> str | None:
-    """Return stated words without the quotes and the full stop around them; None if nothing is left."""
+    """Return the statement without surrounding quotes and full stop; None if empty."""
     return words.strip().strip("\"'").rstrip(".!;,").strip("\"'").strip() or None
 
 
-# Names: a fragment that begins with a choice.
+# Names: fragments that begin with a choice.
 
 _ARTICLE = re.compile(r"(?:an?|the) ", re.IGNORECASE)
 _NAMING = re.compile(
@@ -407,7 +407,7 @@ _JOIN = re.compile(
 
 
 class _Names:
-    """The choices of a question as they may be named in prose."""
+    """The choices of a question in the forms that prose uses for them."""
 
     def __init__(self, choices: Sequence[str]) -> None:
         self.choices = choices
@@ -421,12 +421,12 @@ class _Names:
         self.forms.sort(key=lambda form: -len(form[0]))
 
     def at_start(self, words: str) -> tuple[str, str] | None:
-        """Return the choice whose text stands at the start of ``words`` (an article may precede), and the rest."""
+        """Return the choice at the start of ``words`` (after an optional article) and the remaining text."""
         for candidate in (words, _ARTICLE.sub("", words, count=1)):
             low = candidate.casefold()
             for form, choice in self.forms:
                 if low.startswith(form) and not re.match(r"\w", low[len(form) : len(form) + 1]):
-                    if any(other == form and third != choice for other, third in self.forms):
+                    if any(other_form == form and other_choice != choice for other_form, other_choice in self.forms):
                         return None  # two choices that differ in case alone
                     return choice, candidate[len(form) :]
         return None
@@ -436,21 +436,21 @@ class _Names:
         return self.choices[index] if 0 <= index < len(self.choices) else None
 
     def mentioned(self, words: str, *, letters: bool = True) -> set[str]:
-        """Return the choices that occur anywhere in ``words``: by text, or by a capital letter."""
+        """Return the choices that occur anywhere in ``words``, by text or by capital letter."""
         low = words.casefold()
-        there: set[str] = set()
+        choices: set[str] = set()
         for form, choice in self.forms:
             if re.search(rf"(?<!\w){re.escape(form)}(?!\w)", low):
-                there.add(choice)
+                choices.add(choice)
                 low = re.sub(rf"(?<!\w){re.escape(form)}(?!\w)", " ", low)  # "dog barking" is no "dog"
         if letters:
             for letter in re.findall(r"(?<![\w'])([B-HJ-Z])(?![\w'])|[(\[]([A-Z])[)\]]", words):
                 if (choice := self.of_letter(letter[0] or letter[1])) is not None:
-                    there.add(choice)
-        return there
+                    choices.add(choice)
+        return choices
 
     def read(self, words: str, *, whole: bool) -> str | None:
-        """Return the choice that ``words`` begin with; None if they name several, or (``whole``) say more than it."""
+        """Return the choice at the start of ``words``; None if several are named or, if ``whole``, more follows."""
         words = words.strip()
         direct = match_choice(words, self.choices)
         if direct is not None:
@@ -471,16 +471,16 @@ class _Names:
             return None
         if (
             whole
-            and not _ends(rest)
+            and not _is_end(rest)
             and not (re.match(r", ?\w", rest) and not self.mentioned(_UNIT.split(rest)[0]) - {choice})
         ):
             return None
         if not _CONNECTOR.match(rest):
             return None
-        return None if self._joined(choice, rest) else choice
+        return None if self._is_joined(choice, rest) else choice
 
     def _of_letter_form(self, letter: re.Match[str], words: str) -> tuple[str, str] | None:
-        """Read "(B)", "B." or "B" with the choice's text behind it, if there is any."""
+        """Parse "(B)", "B." or "B", followed by the choice's text if present."""
         decorated = letter[1] or letter[2] or letter[3]
         bare = letter[4]
         choice = self.of_letter(decorated or bare)
@@ -489,27 +489,27 @@ class _Names:
             return None
         if bare and bare in "AI" and re.match(r" \w", rest) and not _CONNECTOR.match(rest):
             return None  # "A man speaks": an article
-        behind = re.match(r"\s*[.):,-]*\s*(?:\(|\")?\s*", rest)
-        assert behind is not None
-        text = self.at_start(rest[behind.end() :]) if behind.end() else None
+        separator = re.match(r"\s*[.):,-]*\s*(?:\(|\")?\s*", rest)
+        assert separator is not None
+        text = self.at_start(rest[separator.end() :]) if separator.end() else None
         if text is not None:
             if text[0] == choice:
                 return choice, text[1]
-            exact = not _ARTICLE.match(rest[behind.end() :])
-            if exact and (not re.match(r"\s*\w", text[1]) or self._joined(choice, rest)):
+            exact = not _ARTICLE.match(rest[separator.end() :])
+            if exact and (not re.match(r"\s*\w", text[1]) or self._is_joined(choice, rest)):
                 return None  # the letter of one choice, the text of another
         return choice, rest
 
-    def _joined(self, choice: str, rest: str) -> bool:
-        """Return whether another choice is joined to this one: "A or B", "Man, Woman", "A/B"."""
+    def _is_joined(self, choice: str, rest: str) -> bool:
+        """Return whether another choice is coordinated with this one: "A or B", "Man, Woman", "A/B"."""
         match = _JOIN.match(rest)
         if match is None:
             return False
-        other = rest[match.end() :]
-        named = self.at_start(other)
+        joined_text = rest[match.end() :]
+        named = self.at_start(joined_text)
         if named is not None and named[0] != choice:
             return True
-        letter = _LETTER.match(_NAMING.sub("", other, count=1))
+        letter = _LETTER.match(_NAMING.sub("", joined_text, count=1))
         return bool(
             letter
             and ((letter[4] or "A").isupper())
@@ -529,8 +529,8 @@ _WHOLE = re.compile(
 )
 
 
-def _ends(rest: str) -> bool:
-    """Return whether nothing but punctuation, a reason, or another sentence follows."""
+def _is_end(rest: str) -> bool:
+    """Return whether only punctuation, a reason, or another sentence follows."""
     return _WHOLE.match(rest) is not None
 
 
@@ -538,13 +538,13 @@ def _ends(rest: str) -> bool:
 
 
 def _from_statements(lines: Sequence[str], names: _Names) -> str | bool:
-    """Return the choice that statements name; True if they contradict each other or are taken back, False if none."""
-    # Each statement with the choice that it names; None where it names several or says that none can be named.
-    read: list[tuple[_Statement, str | None]] = []
+    """Return the choice that the statements name; True if they contradict or retract each other, False if none."""
+    # Each statement with its choice; None if it names several choices or declares that there is none.
+    readings: list[tuple[_Statement, str | None]] = []
     for statement in _statements(lines):
         choice = names.read(statement.words, whole=statement.whole)
         if choice is not None:
-            read.append((statement, choice))
+            readings.append((statement, choice))
         elif statement.explicit and (
             re.match(
                 r"(?:un(?:clear|known|certain)|ambiguous|either|neither|none of|impossible|hard to|cannot)\b",
@@ -554,27 +554,31 @@ def _from_statements(lines: Sequence[str], names: _Names) -> str | bool:
             and match_choice(_first_clause(statement.words), names.choices) is None
             or len(names.mentioned(_first_clause(statement.words))) > 1
         ):
-            read.append((statement, None))  # "the answer is unclear", "the answer is A or B"
-    if not read:
+            readings.append((statement, None))  # "the answer is unclear", "the answer is A or B"
+    if not readings:
         return False
     # The last statement counts.
-    last, choice = read[-1]
+    last, choice = readings[-1]
     if choice is None:
         return True
     # An earlier one names another choice: only a turn ("wait", "so") between the two resolves it.
-    earlier = [(statement, other) for statement, other in read[:-1] if other != choice]
+    earlier = [(statement, other) for statement, other in readings[:-1] if other != choice]
     if earlier:
-        before = earlier[-1][0]
-        if before.line == last.line:
-            between = lines[last.line][before.stop : last.stop]
+        previous = earlier[-1][0]
+        if previous.line == last.line:
+            text_between = lines[last.line][previous.stop : last.stop]
         else:
-            between = " ".join(
-                (lines[before.line][before.stop :], *lines[before.line + 1 : last.line], lines[last.line][: last.stop])
+            text_between = " ".join(
+                (
+                    lines[previous.line][previous.stop :],
+                    *lines[previous.line + 1 : last.line],
+                    lines[last.line][: last.stop],
+                )
             )
-        concluded = _TURN.search(between) or _CONCLUSION.search(between)
-        if not concluded and (before.line == last.line or last.line < len(lines) - 1):
+        concluded = _TURN.search(text_between) or _CONCLUSION.search(text_between)
+        if not concluded and (previous.line == last.line or last.line < len(lines) - 1):
             return True
-    # The text after the last statement may take it back.
+    # The text after the last statement may retract it.
     rest = lines[last.line][last.stop :]
     end = _SENTENCE_END.search(rest)
     tail = [rest[end.end() :] if end else "", *lines[last.line + 1 :]]
@@ -596,16 +600,16 @@ _EXCLUDED = re.compile(
 
 def _from_pair(lines: Sequence[str], names: _Names) -> str | None:
     """Return the choice that the last sentence names by letter (or number) and text, "it belongs to (B) Woman"."""
-    named: set[str] = set()
+    choices: set[str] = set()
     for line in lines:
         for match in _PAIR.finditer(line):
             choice = names.of_letter(match[1] or chr(ord("A") + int(match[2]) - 1))
             text = names.at_start(line[match.end() :])
-            named.add(choice if choice is not None and text is not None and text[0] == choice else "")
+            choices.add(choice if choice is not None and text is not None and text[0] == choice else "")
     last = _UNIT.split(lines[-1])[-1]
-    if len(named) != 1 or not _PAIR.search(last) or _UNSURE.search(last) or _EXCLUDED.search(last):
+    if len(choices) != 1 or not _PAIR.search(last) or _UNSURE.search(last) or _EXCLUDED.search(last):
         return None
-    return named.pop() or None
+    return choices.pop() or None
 
 
 _UNIT = re.compile(r"(?<=[.!?;])\s+(?=\S)")
@@ -644,22 +648,22 @@ def _from_end(lines: Sequence[str], names: _Names) -> str | None:
             if choice and not listed and not names.mentioned(rest) - {choice} and not _UNSURE.search(rest)
             else None
         )
-    left, _, right = last.partition(" rather than ")
-    if right and not _UNSURE.search(left):
-        chosen, other = names.mentioned(left, letters=False), names.mentioned(right, letters=False)
+    before, _, right = last.partition(" rather than ")
+    if right and not _UNSURE.search(before):
+        chosen, other = names.mentioned(before, letters=False), names.mentioned(right, letters=False)
         if len(chosen) == 1 and other - chosen:
             return chosen.pop()
     for match in _CONCLUDED.finditer(last):
-        stated = _COPULAR.match(last[match.end() :])
-        if stated is None or _UNSURE.search(last[: match.start()] + stated["subject"]):
+        clause = _COPULAR.match(last[match.end() :])
+        if clause is None or _UNSURE.search(last[: match.start()] + clause["subject"]):
             continue
-        if not names.mentioned(_OF_ORDER.sub("", stated["subject"])):
-            return names.read(stated["object"], whole=True)
+        if not names.mentioned(_OF_ORDER.sub("", clause["subject"])):
+            return names.read(clause["object"], whole=True)
     return None
 
 
 def _from_position(lines: Sequence[str], names: _Names, text: str) -> str | None:
-    """Return the choice that stands alone as a line or sentence, at the beginning or at the end of the passage."""
+    """Return the choice that forms a line or sentence of its own, at the beginning or at the end of the passage."""
     units = [unit for line in lines for unit in _UNIT.split(line)]
     exact: dict[int, str] = {}
     for place, unit in enumerate(units):

@@ -1,6 +1,6 @@
-"""The arms of an evaluation: checkpoint, mode, how it decodes, and what is done to its input.
+"""The arms of an evaluation: checkpoint, mode, decoding, and controls of the input.
 
-One arm in one word (:func:`parse_arm`) is written the same in every command, in the app and, as ``arm``, in a file::
+One-line syntax of an arm (:func:`parse_arm`), the same in every command, in the app and, as ``arm``, in a file::
 
     NAME=MODEL[+ADAPTER][:MODE]        NAME= may be left out; MODE is direct, cot or mpar2 (the default)
 
@@ -9,7 +9,7 @@ One arm in one word (:func:`parse_arm`) is written the same in every command, in
     served=server:http://127.0.0.1:8080/v1#my-model     a model behind an OpenAI-compatible server
     gemini:gemini-3.1-pro-preview:direct                a model of a service
 
-A file of arms (YAML) has one entry for each; ``defaults`` hold for all that do not say otherwise::
+A file of arms (YAML) has one entry for each; ``defaults`` apply to all arms that do not override them::
 
     defaults: {model: small-base, max_new_tokens: 512}
     arms:
@@ -21,21 +21,21 @@ A file of arms (YAML) has one entry for each; ``defaults`` hold for all that do 
       - {name: "mpar2, at most 32 tokens", model: small-mpar2, mode: mpar2, max_reasoning_tokens: 32}
       - {name: cot of 8, mode: cot, samples: 8, temperature: 0.7}
 
-Controls (ours; the paper has none of them). Each is one option of an arm:
+Controls (ours; the paper has none). Each is one option of an arm:
 
-``audio: silent``             as much silence as there was sound: what the question alone gives away
-``audio: shuffled``           the recording of another item: what any audio gives away
-``perception: oracle``        the true events (else the item's caption) stand before the question: what remains to be
-                              lost by reasoning
-``max_reasoning_tokens: N``   forced length: a trace that still reasons after N tokens is closed and made to answer
-``min_reasoning_tokens: N``   forced length: a trace that would answer sooner is made to reason on
+``audio: silent``             silence of the same length: accuracy from the question alone
+``audio: shuffled``           the recording of another item: accuracy from any audio
+``perception: oracle``        the true events (else the item's caption) precede the question: the remaining errors
+                              are errors of reasoning
+``max_reasoning_tokens: N``   forced length: reasoning longer than N tokens is closed and the answer forced
+``min_reasoning_tokens: N``   forced length: an answer before N tokens is suppressed and reasoning continued
 ``hide_audio_after: 50%``     the audio is masked from the middle of the trace on (or after a number of tokens)
-``samples: K``                K answers an item, each of its own seed; the majority of the first k is reported for each
-                              k with its tokens, so that votes and longer traces compare at equal cost
-``max_new_tokens: N``         a token budget: an answer that does not come within it is missing
+``samples: K``                K answers per item, each with its own seed; the majority of the first k is reported for
+                              each k with its tokens, so that voting and longer traces compare at equal cost
+``max_new_tokens: N``         a token budget: an answer that exceeds it is missing
 
 Forced lengths and hidden audio need the model in this process (``engines.forced_decoding``); services are refused. The
-seed is the run's: several seeds are several runs, which the analysis puts beside each other.
+seed belongs to the run: several seeds are several runs, which the analysis compares.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ _NAME = re.compile(rf"[^|/\\\x00-\x1f]{{1,{_MAX_NAME}}}")
 _ARM_KEYS = ("name", "model", "adapter", "mode", "dtype", "quantize", "prompt")
 _DTYPES = ("float32", "bfloat16", "float16")
 _QUANTIZE = ("4bit", "8bit")
-_OPTIONAL = ("max_reasoning_tokens", "hide_audio_after")  # of decoding: None where they are not asked for
+_OPTIONAL = ("max_reasoning_tokens", "hide_audio_after")  # options of decoding whose default is None
 _MAX_SAMPLES = 1000
 
 Audio = Literal["normal", "silent", "shuffled"]
@@ -89,7 +89,7 @@ class ArmError(MPAR2Error, ValueError):
 
 @dataclass(frozen=True)
 class EvaluationArm:
-    """An arm, how it decodes, how often it answers an item, and its controls."""
+    """An arm with its decoding, samples per item, and controls."""
 
     arm: Arm
     decoding: Decoding = field(default_factory=Decoding)
@@ -102,7 +102,7 @@ class EvaluationArm:
         return self.arm.name
 
     def can_ask(self, item: Item) -> bool:
-        """Return whether an item has what the arm needs: a given perception needs the truth."""
+        """Return whether an item has the data that the arm needs: oracle perception needs events or a caption."""
         return self.perception == "own" or bool(item.events or item.caption)
 
 
@@ -113,7 +113,7 @@ def split_engine(model: str) -> tuple[str | None, str]:
         model: The model of an arm.
 
     Returns:
-        The engine's name, or None where the model runs in this process, and the rest.
+        The engine's name, or None for a model of this process, and the rest.
 
     >>> split_engine("server:http://127.0.0.1:8080/v1#m"), split_engine("Qwen/Qwen2.5-Omni-3B")
     (('server', 'http://127.0.0.1:8080/v1#m'), (None, 'Qwen/Qwen2.5-Omni-3B'))
@@ -125,7 +125,7 @@ def split_engine(model: str) -> tuple[str | None, str]:
 
 
 def _engine_names() -> tuple[str, ...]:
-    """Return the registered engines and services; services are asked as engines too."""
+    """Return the registered engines and services; a service is an engine too."""
     from mpar2.engines import engine_names
     from mpar2.llm.services import service_names
 
@@ -133,21 +133,21 @@ def _engine_names() -> tuple[str, ...]:
 
 
 def parse_arm(text: str, default_mode: Mode = "mpar2") -> Arm:
-    """Read one arm from ``NAME=MODEL[+ADAPTER][:MODE]`` (the module's head has examples).
+    """Parse one arm from ``NAME=MODEL[+ADAPTER][:MODE]`` (examples in the module docstring).
 
     Args:
         text: The arm as typed.
-        default_mode: Where no mode is written.
+        default_mode: Mode if the text has none.
 
     Returns:
-        The arm. Its name is made of model, adapter and mode where none is given.
+        The arm. Its default name consists of model, adapter and mode.
 
     Raises:
         ArmError: No model, an unknown mode, an address without a model.
     """
     modes = mode_names()
     name, equals, spec = text.partition("=")
-    if not equals or "/" in name or ":" in name or "#" in name:  # a sign of equality inside of a path or an address
+    if not equals or "/" in name or ":" in name or "#" in name:  # "=" inside a path or an address
         name, spec = "", text
     name, spec = name.strip(), spec.strip()
     engine, rest = split_engine(spec)
@@ -161,7 +161,7 @@ def parse_arm(text: str, default_mode: Mode = "mpar2") -> Arm:
             f"arm {text!r}: {tail!r} is no mode (choose one of {', '.join(modes)}), and {head!r} is no engine "
             f"(known are {', '.join(_engine_names())})"
         )
-    # Model and adapter of this process; or the address and model of a server.
+    # Model and adapter of this process, or address and model of a server.
     adapter = None
     if engine is None:
         rest, adapter = _split_plus(rest)
@@ -184,11 +184,11 @@ def parse_arm(text: str, default_mode: Mode = "mpar2") -> Arm:
 
 
 def parse_arms(texts: Sequence[str], default_mode: Mode = "mpar2") -> tuple[Arm, ...]:
-    """Read several arms (:func:`parse_arm`). Equal names are made unique, and no arm is dropped.
+    """Parse several arms (:func:`parse_arm`). Equal names are made unique, and no arm is dropped.
 
     Args:
         texts: The arms as typed.
-        default_mode: Mode of arms that name none.
+        default_mode: Mode of arms without one.
 
     Raises:
         ArmError: An arm cannot be read.
@@ -197,7 +197,7 @@ def parse_arms(texts: Sequence[str], default_mode: Mode = "mpar2") -> tuple[Arm,
 
 
 def arms_of_base(model: str) -> tuple[Arm, ...]:
-    """Return the three arms of one model alone: asked directly, reasoning freely, and with the MPAR² prompt."""
+    """Return the three arms of one bare model: direct, free reasoning, and the MPAR² prompt."""
     short = short_name(model)
     return tuple(
         Arm(f"{short} {words}", model, None, mode)
@@ -206,7 +206,7 @@ def arms_of_base(model: str) -> tuple[Arm, ...]:
 
 
 def unique_names(arms: Sequence[Arm]) -> tuple[Arm, ...]:
-    """Rename arms of equal names: by the folder above a model or adapter, else by a number.
+    """Rename arms of equal names: append the folder above the model or adapter, else a number.
 
     >>> [arm.name for arm in unique_names([Arm("model", "runs/seed0/model"), Arm("model", "runs/seed1/model")])]
     ['model (seed0)', 'model (seed1)']
@@ -218,19 +218,19 @@ def unique_names(arms: Sequence[Arm]) -> tuple[Arm, ...]:
             f"{name} ({parent})"[:_MAX_NAME] if names.count(name) > 1 and parent else name
             for name, parent in zip(names, parents, strict=True)
         ]
-    taken: set[str] = set()
+    used_names: set[str] = set()
     unique: list[Arm] = []
     for arm, name in zip(arms, names, strict=True):
         candidate, number = name, 2
-        while candidate in taken or (number > 2 and candidate in names):
+        while candidate in used_names or (number > 2 and candidate in names):
             candidate, number = f"{name[: _MAX_NAME - 5]} {number}", number + 1
-        taken.add(candidate)
+        used_names.add(candidate)
         unique.append(replace(arm, name=candidate))
     return tuple(unique)
 
 
 def _split_plus(text: str) -> tuple[str, str | None]:
-    """Split MODEL+ADAPTER; a plus sign may also stand in the name of a folder that is there."""
+    """Split MODEL+ADAPTER; a plus sign may also be part of an existing folder's name."""
     if "+" not in text or Path(text).exists():
         return text, None
     places = [place for place, ch in enumerate(text) if ch == "+"]
@@ -244,7 +244,7 @@ def _default_name(model: str, adapter: str | None, mode: str) -> str:
 
 
 def short_name(model: str) -> str:
-    """Return the last part of a path, hub id or address, without what a name of an arm may not hold.
+    """Return the last part of a path, hub id or address, without characters that an arm's name must not contain.
 
     >>> short_name("Qwen/Qwen2.5-Omni-3B"), short_name("server:http://127.0.0.1:8080/v1#omni")
     ('Qwen2.5-Omni-3B', 'omni')
@@ -254,7 +254,7 @@ def short_name(model: str) -> str:
 
 
 def _parent(arm: Arm) -> str:
-    """Return the folder, owner or host that distinguishes two arms of one name; "" where there is none."""
+    """Return the folder, owner or host that distinguishes two arms of one name; "" if there is none."""
     engine, model = split_engine(arm.model)
     if engine is not None:
         return re.sub(r"[|/\\\x00-\x1f]", " ", urlsplit(model).netloc)
@@ -266,7 +266,7 @@ def load_arms(path: str | Path, **defaults: Any) -> tuple[EvaluationArm, ...]:
 
     Args:
         path: The file.
-        **defaults: Values of the command line, used where the file has none.
+        **defaults: Values of the command line, used as defaults.
 
     Raises:
         ArmError: The file, or one of its arms, cannot be read; the message names the arm.
@@ -284,23 +284,23 @@ def load_arms(path: str | Path, **defaults: Any) -> tuple[EvaluationArm, ...]:
     common = data.get("defaults") or {}
     if not isinstance(common, dict) or not all(isinstance(entry, (dict, str)) for entry in data["arms"]):
         raise ArmError(f"{path}: 'defaults' must be written as 'key: value', each arm so or as NAME=MODEL:MODE")
-    arms = tuple(arm_from_json(_spelled_out(entry, defaults | common)) for entry in data["arms"])
+    arms = tuple(arm_from_json(_expand_entry(entry, defaults | common)) for entry in data["arms"])
     names = [arm.name for arm in arms]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ArmError(f"{path}: two arms are named {twice[0]!r}: their results could not be distinguished")
+    if duplicates := sorted({name for name in names if names.count(name) > 1}):
+        raise ArmError(f"{path}: two arms are named {duplicates[0]!r}: their results could not be distinguished")
     return arms
 
 
-def _spelled_out(entry: str | Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of an entry of a file: of a text, or of ``arm`` in it, those of :func:`parse_arm`."""
+def _expand_entry(entry: str | Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of an entry; one-line arms (a string, or the key ``arm``) are parsed by :func:`parse_arm`."""
     entry = {"arm": entry} if isinstance(entry, str) else dict(entry)
     if "arm" not in entry:
         return dict(common) | entry
     text = entry.pop("arm")
     if not isinstance(text, str):
         raise ArmError(f"arm is {text!r}: write NAME=MODEL[+ADAPTER][:MODE]")
-    if twice := [key for key in ("name", "model", "adapter", "mode") if key in entry]:
-        raise ArmError(f"arm {text!r} stands beside {twice[0]!r}: give one or the other")
+    if duplicates := [key for key in ("name", "model", "adapter", "mode") if key in entry]:
+        raise ArmError(f"arm {text!r} stands beside {duplicates[0]!r}: give one or the other")
     mode = common.get("mode", "mpar2")
     if mode not in mode_names():
         raise ArmError(f"mode is {mode!r}; choose one of {', '.join(mode_names())}")
@@ -310,15 +310,18 @@ def _spelled_out(entry: str | Mapping[str, Any], common: Mapping[str, Any]) -> d
 
 
 def arm_from_json(data: Mapping[str, Any]) -> EvaluationArm:
-    """Read an arm from flat values: those of :class:`Arm`, :class:`Decoding`, and the controls.
+    """Build an arm from flat values: those of :class:`Arm`, :class:`Decoding`, and the controls.
+
+    Args:
+        data: The values by key; the seed belongs to the run.
 
     Raises:
         ArmError: A key is unknown, or a value is of a wrong type or out of range.
     """
     decoding_types = {f.name: type(f.default) for f in fields(Decoding) if f.name not in ("seed", *_OPTIONAL)}
-    known = (*_ARM_KEYS, *decoding_types, *_OPTIONAL, "samples", "audio", "perception")
-    if extra := [key for key in data if key not in known]:
-        raise ArmError(f"unknown key {extra[0]!r} in an arm; known are {', '.join(known)}")
+    allowed_keys = (*_ARM_KEYS, *decoding_types, *_OPTIONAL, "samples", "audio", "perception")
+    if extra := [key for key in data if key not in allowed_keys]:
+        raise ArmError(f"unknown key {extra[0]!r} in an arm; known are {', '.join(allowed_keys)}")
     # Names.
     name, model, mode = data.get("name"), data.get("model"), data.get("mode", "mpar2")
     if not isinstance(name, str) or not _NAME.fullmatch(name) or name != name.strip():
@@ -339,7 +342,7 @@ def arm_from_json(data: Mapping[str, Any]) -> EvaluationArm:
     ):
         if value not in allowed:
             raise ArmError(f"{where}: {key} is {value!r}; choose one of {', '.join(filter(None, allowed))}")
-    # Decoding: numbers, then the values that may be left out.
+    # Decoding: numbers, then the optional values.
     values: dict[str, Any] = {}
     for key, kind in decoding_types.items():
         if key in data:
@@ -347,13 +350,13 @@ def arm_from_json(data: Mapping[str, Any]) -> EvaluationArm:
             if isinstance(value, bool) or not isinstance(value, int if kind is int else (int, float)):
                 raise ArmError(f"{where}: {key} is {value!r}; a number is needed")
             values[key] = kind(value)
-    for key, kinds, wanted in (
+    for key, kinds, requirement in (
         ("max_reasoning_tokens", (int,), "a whole number"),
         ("hide_audio_after", (int, str), "a number of tokens, or a share of the trace such as 50%,"),
     ):
         if (value := data.get(key)) is not None:
             if type(value) not in kinds:
-                raise ArmError(f"{where}: {key} is {value!r}; {wanted} is needed")
+                raise ArmError(f"{where}: {key} is {value!r}; {requirement} is needed")
             values[key] = value
     try:
         decoding = Decoding(**values)
@@ -368,7 +371,7 @@ def arm_from_json(data: Mapping[str, Any]) -> EvaluationArm:
     if samples > 1 and decoding.temperature == 0:
         raise ArmError(f"{where}: {samples} samples at temperature 0 would all be the same: set a temperature")
     controls = {"audio": data.get("audio", "normal"), "perception": data.get("perception", "own")}
-    # The prompt is read now, so that a missing file is reported before anything runs.
+    # Load the prompt now, to report a missing file before anything runs.
     prompt = data.get("prompt")
     try:
         prompt_identity(mode, prompt)
@@ -379,11 +382,11 @@ def arm_from_json(data: Mapping[str, Any]) -> EvaluationArm:
 
 
 def arm_to_json(arm: EvaluationArm) -> dict[str, Any]:
-    """Return the inverse of :func:`arm_from_json`, with every value written out."""
+    """Return the inverse of :func:`arm_from_json`, with all values explicit."""
     decoding = {key: value for key, value in asdict(arm.decoding).items() if key != "seed"}
-    # what the arm does not set is left out, so that runs from before it could be set go on
-    own = ("dtype", "quantize", "prompt")
-    entry = {key: value for key, value in asdict(arm.arm).items() if value is not None or key not in own}
+    # unset options are omitted, so that runs started before the option existed can be resumed
+    optional = ("dtype", "quantize", "prompt")
+    entry = {key: value for key, value in asdict(arm.arm).items() if value is not None or key not in optional}
     return entry | decoding | {"samples": arm.samples, "audio": arm.audio, "perception": arm.perception}
 
 
@@ -392,7 +395,7 @@ def shuffled_partners(items: Sequence[Item], seed: int) -> dict[str, Item]:
 
     Args:
         items: The items.
-        seed: Seed of the order, which is the same on every machine.
+        seed: Seed of the permutation, which is the same on every machine.
 
     Returns:
         The partner of each item by id; never an item with the same recording.
@@ -401,22 +404,22 @@ def shuffled_partners(items: Sequence[Item], seed: int) -> dict[str, Item]:
         ArmError: All items have the same recording.
     """
     order = sorted(items, key=lambda item: hashlib.sha256(f"{seed}|{item.id}".encode()).digest())
-    found: dict[str, Item] = {}
+    partners: dict[str, Item] = {}
     for place, item in enumerate(order):
-        others = (order[(place + step) % len(order)] for step in range(1, len(order)))
-        partner = next((other for other in others if other.audio != item.audio), None)
+        candidates = (order[(place + step) % len(order)] for step in range(1, len(order)))
+        partner = next((candidate for candidate in candidates if candidate.audio != item.audio), None)
         if partner is None:
             raise ArmError("audio: shuffled needs items with at least two different recordings")
-        found[item.id] = partner
-    return found
+        partners[item.id] = partner
+    return partners
 
 
 def apply_audio_control(arm: EvaluationArm, clip: Clip) -> Clip:
-    """Return the clip that an arm gets.
+    """Return the clip after the arm's audio control.
 
     Args:
-        arm: The arm; with ``silent`` audio it gets silence of the same length.
-        clip: The recording; for ``shuffled`` audio the caller gives that of the partner.
+        arm: The arm; ``silent`` audio becomes silence of the same length.
+        clip: The recording; for ``shuffled`` audio, that of the partner.
     """
     return replace(clip, samples=clip.samples * 0, source="silence") if arm.audio == "silent" else clip
 
@@ -425,7 +428,7 @@ def build_question(arm: EvaluationArm, item: Item) -> Question:
     """Build the question of an arm for an item.
 
     Args:
-        arm: The arm; with oracle perception the true events, or the caption, stand before the question.
+        arm: The arm; with oracle perception, the true events or the caption precede the question.
         item: The item.
 
     Raises:
@@ -441,11 +444,11 @@ def build_question(arm: EvaluationArm, item: Item) -> Question:
 
 
 def after_events(question: Question, events: Sequence[Event]) -> Question:
-    """Return the question after a sentence that lists events.
+    """Return the question preceded by a sentence that lists events.
 
     Args:
         question: The question.
-        events: Listed in order of onset; those without times come last.
+        events: Listed in order of onset; events without times come last.
     """
     order = sorted(events, key=lambda event: (event.onset_s is None, event.onset_s or 0.0))
     contained = "; ".join(_event_words(event) for event in order)

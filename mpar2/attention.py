@@ -1,20 +1,20 @@
-"""Where a model attends while it reasons: the record of one generation, and what is read off it. NumPy only.
+"""Attention to the audio during reasoning: the record of one generation, and measures of it. NumPy only.
 
 Conventions. For generated token t, layer l, head h, ``a[t, l, h, j]`` is the softmax weight on position j. **Row t is
 the query that produced token t**: the last position of the prompt for t = 0, and token t - 1 after that. Positions
-are all that the query sees (prompt, audio, earlier tokens). Audio positions are numbered from 0 in the order of time;
-each stands for as many seconds as the model's encoder makes of it: 40 ms in Qwen2.5-Omni and Qwen2-Audio, 77 to 100 ms
+are all positions visible to the query (prompt, audio, earlier tokens). Audio positions are numbered from 0 in time
+order. The model's encoder determines the seconds per position: 40 ms in Qwen2.5-Omni and Qwen2-Audio, 77 to 100 ms
 in others (``engines.families``).
 
 ========================  =====================================================================================
 attention ratio           mass on audio, ``sum_{j in audio} a``, mean over layers and heads
-corrected ratio           the ratio over the audio share of the visible positions; 1 = attends to audio as if
-                          blind to kind. The raw ratio falls as text grows even where nothing changes
+corrected ratio           the ratio over the audio share of the visible positions; 1 = as much as uniform attention.
+                          The raw ratio falls as the text grows even if the model's preference does not change
 heatmap                   ``a`` over audio frames, for each token or the mean over each group of tokens
-sink                      a frame that draws weight at every token; it carries no event, and can be subtracted
+sink                      a frame with high weight at every token; it marks no event, and can be subtracted
 ========================  =====================================================================================
 
-Definitions are the design's (section 5); the correction and the rule for sinks are ours, not the paper's.
+Definitions follow the design (section 5); the correction and the rule for sinks are ours, not the paper's.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 _FORMAT = 1
-OLD_FRAME_S = 0.04  # of files and records written before models of other frames were supported
+OLD_FRAME_S = 0.04  # of files and records written before other frame lengths were supported
 _SINK_TIMES_UNIFORM = 5.0
 _SINK_TOKENS = 0.9
 _SINK_MIN_TOKENS = 8
@@ -57,14 +57,14 @@ Correction = Literal["none", "length"]
 class AttentionRecord:
     """Attention of one generation (T tokens, L layers, H heads, C columns of audio).
 
-    ``rows`` is bounded in memory: ``heads`` says whether it holds every head (``all``), their mean (``mean``) or
-    nothing (``none``: C = 0), and ``frame_s`` grows where neighbouring frames had to be summed into one column:
-    ``frames_per_column`` of them, each of ``frame_s / frames_per_column`` seconds.
+    ``rows`` is bounded in memory. ``heads`` is ``all`` (every head), ``mean`` (their mean) or ``none`` (no rows, C: 0).
+    ``frame_s`` grows when neighbouring frames are summed into one column: ``frames_per_column`` of them, each of
+    ``frame_s / frames_per_column`` seconds.
     """
 
     rows: np.ndarray  # float16 (T, L, H or 1, C): weight on each column of audio
     mass: np.ndarray  # float32 (T, L, H): weight on all audio positions
-    visible: np.ndarray  # int32 (T,): positions that the query sees
+    visible: np.ndarray  # int32 (T,): positions visible to the query
     audio_positions: int
     frame_s: float  # seconds of a column
     heads: Literal["all", "mean", "none"] = "all"
@@ -80,10 +80,10 @@ class AttentionRecord:
 
 @dataclass(frozen=True, eq=False)
 class Heatmap:
-    """A picture over tokens and time. ``values[r, c]`` is the mean weight of one frame in column c.
+    """Attention over tokens and time. ``values[r, c]`` is the mean weight of one frame in column c.
 
     ``rows[r]`` are the tokens of row r. With ``correction == "length"`` values are multiples of uniform attention over
-    all visible positions. ``subtracted`` are the columns from which a sink was taken away.
+    all visible positions. ``subtracted`` are the columns from which a sink was subtracted.
     """
 
     values: np.ndarray  # float32 (R, C)
@@ -147,11 +147,11 @@ def heatmap(
         layers: Layers to average over; all by default.
         heads: Heads to average over; all by default.
         correction: ``length`` multiplies by the visible positions: values are multiples of uniform attention.
-        remove_sink: Subtract the standing weight of sink frames (:func:`sink_frames`).
+        remove_sink: Subtract the constant weight of sink frames (:func:`sink_frames`).
 
     Returns:
-        Mean weight of one frame in each column, (R, C). A group without tokens is a row of NaN: nothing was measured,
-        which is not the same as no attention.
+        Mean weight of one frame in each column, (R, C). A group without tokens is a row of NaN, since zero would mean
+        no attention.
 
     Raises:
         ValueError: Rows were not recorded, a layer or head does not exist, or the correction is unknown.
@@ -163,8 +163,8 @@ def heatmap(
         raise ValueError(f"unknown correction {correction!r}: choose 'none' or 'length'")
     subtracted: tuple[int, ...] = ()
     if remove_sink and (sinks := sink_frames(record, layers, heads)):
-        standing = np.quantile(picture[:, list(sinks)], 1 - _SINK_TOKENS, axis=0)
-        picture[:, list(sinks)] = np.maximum(picture[:, list(sinks)] - standing, 0.0)
+        constant = np.quantile(picture[:, list(sinks)], 1 - _SINK_TOKENS, axis=0)
+        picture[:, list(sinks)] = np.maximum(picture[:, list(sinks)] - constant, 0.0)
         subtracted = sinks
     if token_groups is None:
         token_groups = [Span(t, t + 1) for t in range(len(picture))]
@@ -186,7 +186,7 @@ def sink_frames(
         heads: Heads to average over; all by default.
 
     Returns:
-        Indices of columns; none where fewer than 8 tokens or 10 columns are recorded.
+        Indices of columns; empty with fewer than 8 tokens or 10 columns.
     """
     picture = _columns(record, layers, heads)
     if len(picture) < _SINK_MIN_TOKENS or picture.shape[1] < 2 * _SINK_TIMES_UNIFORM:
@@ -201,29 +201,29 @@ def downsample(picture: Heatmap, columns: int = 300) -> Heatmap:
 
     Args:
         picture: The heatmap, (R, C).
-        columns: Most columns of the result.
+        columns: Largest number of columns of the result.
 
     Returns:
-        The heatmap with ``ceil(C / ceil(C / columns))`` columns; itself where it is small enough.
+        The heatmap with ``ceil(C / ceil(C / columns))`` columns; unchanged if it is small enough.
 
     Raises:
         ValueError: ``columns`` is below 1.
     """
     if columns < 1:
         raise ValueError(f"{columns} columns cannot show anything: ask for at least 1")
-    have = picture.values.shape[1]
-    step = -(-have // columns)
+    width = picture.values.shape[1]
+    step = -(-width // columns)
     if step <= 1:
         return picture
-    starts = np.arange(0, have, step)
-    sizes = np.diff(np.append(starts, have))
+    starts = np.arange(0, width, step)
+    sizes = np.diff(np.append(starts, width))
     values = (np.add.reduceat(picture.values, starts, axis=1) / sizes).astype(np.float32)
     subtracted = tuple(sorted({column // step for column in picture.subtracted}))
     return Heatmap(values, picture.rows, picture.frame_s * step, picture.correction, subtracted)
 
 
 def save_record(record: AttentionRecord, path: str | os.PathLike[str]) -> Path:
-    """Write a record as .npz, complete or not at all.
+    """Write a record as .npz, atomically.
 
     Args:
         record: The attention of one generation.
@@ -253,7 +253,7 @@ def save_record(record: AttentionRecord, path: str | os.PathLike[str]) -> Path:
 
 
 def load_record(path: str | os.PathLike[str]) -> AttentionRecord:
-    """Read what :func:`save_record` wrote. No code in the file is executed.
+    """Load a record written by :func:`save_record`. No code in the file is executed.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -261,8 +261,8 @@ def load_record(path: str | os.PathLike[str]) -> AttentionRecord:
     """
     try:
         with np.load(path, allow_pickle=False) as data:
-            if (written := int(data["format"])) != _FORMAT:
-                raise ValueError(f"it has format {written}; this version reads {_FORMAT}")
+            if (version := int(data["format"])) != _FORMAT:
+                raise ValueError(f"it has format {version}; this version reads {_FORMAT}")
             return AttentionRecord(
                 rows=data["rows"],
                 mass=data["mass"],
@@ -276,7 +276,7 @@ def load_record(path: str | os.PathLike[str]) -> AttentionRecord:
             )
     except FileNotFoundError:
         raise
-    except Exception as error:  # a damaged zip raises many kinds
+    except Exception as error:  # a damaged zip raises many types
         raise ValueError(f"'{path}' is not an attention record: {error}") from error
 
 

@@ -1,12 +1,12 @@
-"""Any recording -> :class:`Clip`: the one loader that everything uses.
+"""Load any recording as a :class:`Clip`; the only loader of the package.
 
 Conventions: a clip is mono float32 at ``SAMPLE_RATE`` = 16 kHz in [-1, 1]; times are seconds from its start. Channels
-are averaged; other rates are resampled (soxr, high quality) block by block, so that memory stays bounded by the clip
-and not by what the file unpacks into. Files are decoded in a child process. Arrays are (samples,) or (samples,
-channels); integers are scaled by their full range, floats are taken as they are.
+are averaged; other rates are resampled (soxr, high quality) block by block, so that the length of the clip bounds the
+memory, not the unpacked size of the file. Files are decoded in a child process. Arrays are (samples,) or (samples,
+channels); integers are scaled by their full range, floats are used unchanged.
 
-A file that cannot be used raises :class:`AudioError`, whose message says why and what to do; what is odd but usable
-(silence, a file that breaks off, a level above full scale) is listed in ``Clip.warnings``.
+An unusable file raises :class:`AudioError`, whose message gives the cause and the remedy. Unusual but usable input
+(silence, a truncated file, a level above full scale) is listed in ``Clip.warnings``.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ __all__ = ["SAMPLE_RATE", "AudioError", "Clip", "Limits", "load_clip", "read_sam
 SAMPLE_RATE = 16_000  # Hz
 
 _SILENCE = 1e-4  # peak, -80 dB full scale
-_OVERSHOOT = 1.1  # lossy decoders and resampling overshoot full scale a little; that is clipped without a word
-_ABSURD = 1e6  # no float recording, integer-scaled 16-bit ones included, has such values
+_OVERSHOOT = 1.1  # lossy decoders and resampling overshoot full scale a little; clipped without a warning
+_MAX_LEVEL = 1e6  # above any value of a float recording, integer-scaled 16-bit ones included
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ class Clip:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) of the samples as little-endian float32: equal for equal sound, whatever the file."""
+        """SHA-256 (hex) of the samples as little-endian float32: equal for equal sound, independent of the file."""
         return hashlib.sha256(self.samples.astype("<f4", copy=False).tobytes()).hexdigest()
 
 
@@ -67,11 +67,11 @@ def load_clip(source: Any, *, limits: Limits | None = None, name: str | None = N
 
     Args:
         source: A path, the bytes of a file, ``(rate, array)``, or a clip, which is only checked.
-        limits: What a recording may be; by default :class:`Limits`.
-        name: Shown instead of the file's name.
+        limits: Bounds on the recording; by default :class:`Limits`.
+        name: Label to use instead of the file's name.
 
     Returns:
-        The clip; what is odd but usable is in its ``warnings``.
+        The clip, with its ``warnings``.
 
     Raises:
         AudioError: The source is no usable recording.
@@ -100,11 +100,11 @@ def load_clip(source: Any, *, limits: Limits | None = None, name: str | None = N
 
 
 def read_samples(source: bytes | str | tuple[Any, Any], limits: Limits) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Read a recording in this process: what the child of :mod:`mpar2.decoder` does with a file.
+    """Decode a recording in this process; the child of :mod:`mpar2.decoder` calls it.
 
     Args:
         source: The bytes of a file, its path, or ``(rate, array)``.
-        limits: What a recording may be.
+        limits: Bounds on the recording.
 
     Returns:
         Mono samples at 16 kHz, (n,) float32 in [-1, 1]; and warnings about them.
@@ -122,14 +122,14 @@ def read_samples(source: bytes | str | tuple[Any, Any], limits: Limits) -> tuple
             blocks = _array_blocks(*source, limits)
         samples = _collect(blocks, limits, warnings)
     except AudioError as error:
-        # A file that broke off may fail for being too short: the warning then names the cause.
+        # A truncated file may fail for being too short: the warning then names the cause.
         cause = f" ({'; '.join(warnings)})" if warnings else ""
         raise AudioError(f"{error}{cause}") from error
     return samples, tuple(warnings)
 
 
 def wav_bytes(clip: Clip) -> bytes:
-    """Encode a clip as a 16-bit PCM wav file; samples that came from 16 bits come back exactly.
+    """Encode a clip as a 16-bit PCM wav file; lossless for samples that came from 16 bits.
 
     Args:
         clip: Mono float32 at its rate.
@@ -139,18 +139,18 @@ def wav_bytes(clip: Clip) -> bytes:
     """
     pcm = np.clip(np.rint(clip.samples * 32768.0), -32768, 32767).astype("<i2")
     buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as out:
-        out.setnchannels(1)
-        out.setsampwidth(2)
-        out.setframerate(SAMPLE_RATE)
-        out.writeframes(pcm.tobytes())
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes(pcm.tobytes())
     return buffer.getvalue()
 
 
 def _printable(label: str) -> str:
-    """Return an untrusted file name as one line, without control characters, of a length that fits a message."""
-    shown = "".join(ch if ch.isprintable() else "?" for ch in str(label)) or "recording"
-    return shown if len(shown) <= 80 else f"{shown[:60]}…{shown[-16:]}"
+    """Return an untrusted file name as one line, without control characters, short enough for a message."""
+    text = "".join(ch if ch.isprintable() else "?" for ch in str(label)) or "recording"
+    return text if len(text) <= 80 else f"{text[:60]}…{text[-16:]}"
 
 
 def _open_path(path: str, limits: Limits, warn: Callable[[str], None]) -> Iterator[Block]:
@@ -183,7 +183,7 @@ def _open_file(file: BinaryIO, limits: Limits, warn: Callable[[str], None]) -> I
 
 
 def _array_blocks(rate: Any, array: Any, limits: Limits) -> Iterator[Block]:
-    """Yield blocks of ``(rate, array)``; the array itself is already in memory, its conversion is bounded."""
+    """Yield blocks of ``(rate, array)``, to bound the memory of the conversion."""
     if isinstance(rate, bool) or not isinstance(rate, int | float | np.integer | np.floating) or rate != rate // 1:
         raise AudioError(f"the sampling rate must be a whole number of Hz, not {rate!r}: give (rate, array)")
     array = np.asarray(array)
@@ -208,7 +208,7 @@ def _array_blocks(rate: Any, array: Any, limits: Limits) -> Iterator[Block]:
 
 
 def _collect(blocks: Iterable[Block], limits: Limits, warnings: list[str]) -> np.ndarray:
-    """Check, downmix and resample block by block. Every limit is enforced here, on what was really decoded."""
+    """Check, downmix and resample block by block. Limits are enforced on the decoded samples."""
     resampled: list[np.ndarray] = []
     resampler: _Resampler | None = None
     seconds, decoded, peak = 0.0, 0, 0.0
@@ -225,7 +225,7 @@ def _collect(blocks: Iterable[Block], limits: Limits, warnings: list[str]) -> np
         block_peak = float(np.abs(samples).max(initial=0.0))  # NaN stays NaN
         if not np.isfinite(block_peak):
             raise AudioError("some samples are not numbers (NaN or infinite): the file may be damaged; export it again")
-        if block_peak > _ABSURD:
+        if block_peak > _MAX_LEVEL:
             raise AudioError(
                 f"samples reach {block_peak:.3g}; full scale is 1: the file may be damaged or no audio; export it again"
             )
@@ -240,11 +240,11 @@ def _collect(blocks: Iterable[Block], limits: Limits, warnings: list[str]) -> np
     _check_seconds(seconds, limits)
     mono = np.concatenate(resampled)
     del resampled
-    return _levelled(mono, peak, warnings)
+    return _normalise_level(mono, peak, warnings)
 
 
-def _levelled(mono: np.ndarray, peak: float, warnings: list[str]) -> np.ndarray:
-    """Bring ``mono`` into [-1, 1]; say so if that changes it, and if there is nothing to hear."""
+def _normalise_level(mono: np.ndarray, peak: float, warnings: list[str]) -> np.ndarray:
+    """Scale ``mono`` into [-1, 1]; warn if that changes it, and if it is silent."""
     mono_peak = float(np.abs(mono).max(initial=0.0))
     if peak < _SILENCE:
         warnings.append("the recording is silent (or nearly so): there is nothing to hear in it")
@@ -266,7 +266,7 @@ def _check_seconds(seconds: float, limits: Limits) -> None:
 
 
 class _Resampler:
-    """Streams blocks of one rate to 16 kHz; equal to resampling all at once."""
+    """Resample blocks of one rate to 16 kHz; equal to resampling all at once."""
 
     def __init__(self, rate: int) -> None:
         self.rate = rate

@@ -1,13 +1,13 @@
-"""Work on untrusted files in a process of its own, with limits of memory and time.
+"""Process untrusted files in a child process, with limits of memory and time.
 
-An untrusted file may crash its reader, hold it up or make it fill the memory, and the models wait for the interpreter
-meanwhile. So files are read in a child process. One stays warm and is used again; what kills it is an error of that one
-request, and the next request meets a new process. The child is started, not forked (``python -m MODULE``), holds
-none of the environment's keys, writes no files, and ends when its parent's end of the pipe closes.
+An untrusted file may crash its reader, block it or exhaust the memory, and would block the interpreter that the models
+share. So files are read in a child process. One warm process is reused. If it dies, only that request fails, and the
+next request starts a new process. The child is started, not forked (``python -m MODULE``), inherits no keys from the
+environment, writes no files, and ends when its parent's end of the pipe closes.
 
-The wire, both ways: the length of a JSON header (4 bytes, big-endian), the header, then ``header["bytes"]`` bytes. A
-request has one or more replies; the last one is empty and says ``{"end": true}``, or what went wrong
-(``{"fault": …}``). Limits of memory and of processor time need ``resource`` (Linux, macOS); that of time holds
+Protocol, in both directions: the length of a JSON header (4 bytes, big-endian), the header, then ``header["bytes"]``
+bytes. A request has one or more replies; the last one is empty, with ``{"end": true}`` or the error
+(``{"fault": …}``). Limits of memory and of processor time need ``resource`` (Linux, macOS); that of wall time works
 everywhere.
 """
 
@@ -35,19 +35,19 @@ __all__ = ["Bounds", "ChildError", "Pool", "Reply", "serve"]
 Reply = tuple[dict[str, Any], bytes | memoryview]
 
 _IDLE = 1  # warm processes that wait for the next request
-_REQUESTS = 1000  # of one process: what a library leaks goes with it
-_START_S = 120  # by the clock, for a new process to read its libraries
+_REQUESTS = 1000  # per process, to bound the effect of memory leaks in libraries
+_START_S = 120  # wall time for a new process to import its libraries
 _TRACE_CHARS = 4000
-_PIPE_BYTES = 1 << 20  # where the system lets it be chosen (Linux): fewer turns between the two processes
+_PIPE_BYTES = 1 << 20  # settable on Linux: fewer switches between the two processes
 _SECRET = re.compile("KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What one request may use: seconds of processor time, seconds by the clock, and memory.
+    """Limits of one request: seconds of processor time, seconds of wall time, and memory.
 
-    On a busy machine a process waits for the processor, which is not its request's fault: give it several times as long
-    by the clock. Memory is counted beside what the process held when it was ready.
+    On a busy machine a process waits for the processor through no fault of its request, so allow several times as much
+    wall time. Memory counts beyond that of the idle process.
     """
 
     cpu_s: int
@@ -59,10 +59,10 @@ class ChildError(Exception):
     """A request failed.
 
     Attributes:
-        kind: ``refused`` (by an error of this project, whose words they are), ``failed`` (by another exception),
-            ``memory`` or ``late`` (a bound was passed), ``crashed``, or ``absent`` (the process does not start).
-        words: The error's own words; of ``failed`` the exception's name; of ``crashed`` and ``absent`` the exit status.
-        trace: Of ``failed``, where the exception was raised.
+        kind: ``refused`` (an error of this project), ``failed`` (another exception),
+            ``memory`` or ``late`` (a limit was exceeded), ``crashed``, or ``absent`` (the process does not start).
+        words: The error's message; for ``failed`` the exception's name; for ``crashed`` and ``absent`` the exit status.
+        trace: For ``failed``, the traceback.
     """
 
     def __init__(
@@ -76,12 +76,12 @@ class ChildError(Exception):
 
 
 class Pool:
-    """Children that run one module: the warm one that waits, and those at work.
+    """A pool of children that run one module: an idle one, and the busy ones.
 
     Args:
         *command: Arguments of the interpreter that start the module, which calls :func:`serve`.
-        busy: Requests at work at once; more wait.
-        quiet: Whether what they write to stderr is thrown away: libraries write notes about files there.
+        busy: Largest number of concurrent requests; more wait.
+        quiet: Discard their stderr, where libraries print notes about files.
     """
 
     def __init__(self, *command: str, busy: int, quiet: bool = True) -> None:
@@ -92,12 +92,12 @@ class Pool:
             os.register_at_fork(after_in_child=self._in_fork)
 
     def ask(self, header: Mapping[str, Any], body: bytes, bounds: Bounds) -> Iterator[Reply]:
-        """Send a request, and yield its replies. Where the caller stops early, the process is ended.
+        """Send a request, and yield its replies. If the caller stops early, the process is ended.
 
         Args:
-            header: Plain JSON values for the function that the module serves.
-            body: The bytes that belong to it.
-            bounds: What the request may use.
+            header: JSON values for the served function.
+            body: The request's bytes.
+            bounds: Limits of the request.
 
         Raises:
             ChildError: The request failed.
@@ -112,16 +112,16 @@ class Pool:
                     child.requests += 1
                     return
                 except ChildError as error:
-                    if error.kind in ("refused", "failed"):  # the process is as good as before
+                    if error.kind in ("refused", "failed"):  # the process is still usable
                         child.requests += 1
                     else:
                         child.close()
-                    # An earlier request may have damaged the process, or filled its memory: a new one gets this one.
+                    # An earlier request may have damaged the process or filled its memory: retry in a new one.
                     if begun or not used_before or error.kind not in ("crashed", "memory"):
                         raise
 
     def close(self) -> None:
-        """End the children that wait."""
+        """End the idle children."""
         while self._idle:
             self._idle.pop().close()
 
@@ -134,12 +134,12 @@ class Pool:
                 child.close()
                 child = None
             child = child or _Child(self._command, self._quiet)
-            before = child.requests
+            requests_before = child.requests
             try:
                 yield child
             finally:
                 with self._lock:
-                    keep = child.requests > before and child.usable and len(self._idle) < _IDLE
+                    keep = child.requests > requests_before and child.usable and len(self._idle) < _IDLE
                     if keep:
                         self._idle.append(child)
                 if not keep:
@@ -151,7 +151,7 @@ class Pool:
         self._free = threading.BoundedSemaphore(self._busy)
 
     def _in_fork(self) -> None:
-        """Forget the children in a fork: they are the parent's, and a fork must neither hold nor use their pipes."""
+        """Drop the children after a fork: they are the parent's, and a fork must neither hold nor use their pipes."""
         for child in self._idle:
             child.forget()
         self._begin()
@@ -179,7 +179,7 @@ class _Child:
         return self.requests < _REQUESTS and self._process.poll() is None
 
     def ask(self, header: Mapping[str, Any], body: bytes, bounds: Bounds) -> Iterator[Reply]:
-        """Send one request, yield its replies; raise :class:`ChildError` for its last one, or where there is none."""
+        """Send one request and yield its replies; raise :class:`ChildError` for a fault or a missing reply."""
         late = threading.Event()
         timer = self._end_after(_START_S, late)
         try:
@@ -231,7 +231,7 @@ class _Child:
                 pipe.close()  # type: ignore[union-attr]
 
 
-# ---- the wire ------------------------------------------------------------------------------------------------------
+# ---- the protocol --------------------------------------------------------------------------------------------------
 
 
 def _send(pipe: BinaryIO, header: Mapping[str, Any], body: bytes | memoryview = b"") -> None:
@@ -242,7 +242,7 @@ def _send(pipe: BinaryIO, header: Mapping[str, Any], body: bytes | memoryview = 
 
 
 def _receive(pipe: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
-    """Return a header and its body; None where the other end closed."""
+    """Return a header and its body; None if the other end is closed."""
     size = pipe.read(4)
     if len(size) < 4:
         return None
@@ -255,26 +255,26 @@ def _receive(pipe: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
 
 
 def serve(answer: Callable[[dict[str, Any], bytes], Iterable[Reply]], prepare: Callable[[], None]) -> None:
-    """Answer the parent's requests until it closes the pipe: what the module of a child calls.
+    """Answer the parent's requests until it closes the pipe. The child's module calls this.
 
     Args:
-        answer: Gives the replies to the header and the body of a request.
+        answer: Returns the replies to the header and the body of a request.
         prepare: Called once, before the first request: imports what every request needs.
     """
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    # A library that prints must not print into the replies.
+    # Prints of a library must not reach the replies.
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is the parent's business; it closes the pipe
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is handled by the parent, which closes the pipe
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:  # Linux
-        file.write("1000")  # where memory runs out, this process is ended first
+        file.write("1000")  # the first process that the system ends when memory runs out
     prepare()
     base = _address_space()
     try:
         _send(replies, {"ready": True})
         _serve(answer, base, requests, replies)
-    except BrokenPipeError:  # the parent ended this request; nobody reads what is left to be written
+    except BrokenPipeError:  # the parent ended this request; the rest has no reader
         os.dup2(null, replies.fileno())
 
 
@@ -295,14 +295,14 @@ def _serve(
             last = {"fault": "refused", "words": str(error)}
         except MemoryError:
             last = {"fault": "memory"}
-        except Exception as error:  # a library's own fault at this file
+        except Exception as error:  # an exception of a library on this file
             last = {"fault": "failed", "words": type(error).__name__, "trace": traceback.format_exc()[-_TRACE_CHARS:]}
         del body
         _send(replies, last)
 
 
 def _address_space() -> int:
-    """Return bytes of address space in use; 0 where the system does not say."""
+    """Return the bytes of address space in use; 0 if unknown."""
     try:
         with open("/proc/self/statm") as file:
             return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
@@ -311,17 +311,17 @@ def _address_space() -> int:
 
 
 def _limit(base: int, bounds: Bounds) -> None:
-    """Set the limits of this process for its next request, as far as the system knows them."""
+    """Set the limits of this process for its next request, as far as the system supports them."""
     try:
         import resource
     except ImportError:  # Windows
         return
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    cpu = int(used.ru_utime + used.ru_stime) + 1 + bounds.cpu_s
-    wanted = {"RLIMIT_CPU": cpu, "RLIMIT_FSIZE": 0, "RLIMIT_CORE": 0}
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    cpu = int(usage.ru_utime + usage.ru_stime) + 1 + bounds.cpu_s
+    limits = {"RLIMIT_CPU": cpu, "RLIMIT_FSIZE": 0, "RLIMIT_CORE": 0}
     if base:
-        wanted["RLIMIT_AS"] = base + bounds.memory_bytes
-    for name, value in wanted.items():
+        limits["RLIMIT_AS"] = base + bounds.memory_bytes
+    for name, value in limits.items():
         with contextlib.suppress(OSError, ValueError, AttributeError):
             kind = getattr(resource, name)
             hard = resource.getrlimit(kind)[1]

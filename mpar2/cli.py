@@ -1,7 +1,7 @@
 """The ``mpar2`` command. It only dispatches: each command is a module of :mod:`mpar2.commands`, or an entry point.
 
-Exit status: 0 done, 1 the command found what it reports as a failure, 2 bad input (a message on stderr says what and
-what to do), 130 interrupted.
+Exit status: 0 success, 1 the command reports a failure, 2 bad input (a message on stderr gives the cause and the
+remedy), 130 interrupted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a terminal that lacks a letter is no reason to stop
+            stream.reconfigure(errors="replace")  # unencodable characters are replaced, not fatal
     with cleaned_output():
         return _run(list(sys.argv[1:] if arguments is None else arguments))
 
@@ -43,7 +43,7 @@ def _run(arguments: list[str]) -> int:
     for name, path in sorted(command_modules().items()):
         help_line = _help_line(path)
         chosen = choices.add_parser(name, help=help_line, description=help_line)
-        if arguments[:1] == [name]:  # the others are not even imported
+        if arguments[:1] == [name]:  # other commands are not imported
             try:
                 module = importlib.import_module(path)
                 module.configure(chosen)
@@ -58,7 +58,7 @@ def _run(arguments: list[str]) -> int:
         return module.run(options)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # the reader of our output has gone, as with `| head`
+    except BrokenPipeError:  # the reader of our output has closed, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except MPAR2Error as error:  # bad input
@@ -70,7 +70,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _describe_tasks(parser: argparse.ArgumentParser) -> None:
-    """Open the help of each task of a command with the line that lists it."""
+    """Begin the help of each task of a command with the line that lists it."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for line in action._choices_actions:
@@ -78,23 +78,25 @@ def _describe_tasks(parser: argparse.ArgumentParser) -> None:
 
 
 def _load_plugins() -> None:
-    """Import what installed packages name in the entry point group ``mpar2``: engines, benchmarks, judges."""
+    """Import the modules that installed packages register in the entry point group ``mpar2``."""
     for plugin in importlib.metadata.entry_points(group="mpar2"):
         try:
             plugin.load()
-        except Exception as error:  # whatever a package does wrong, the commands that do without it still work
+        except Exception as error:  # a broken package must not break commands that do not need it
             print(f"note: the plugin {plugin.name} ({plugin.value}) cannot be imported: {error}", file=sys.stderr)
 
 
 def command_modules() -> dict[str, str]:
-    """Return the module of each command: those of :mod:`mpar2.commands`, and of the entry points ``mpar2.commands``."""
-    own = [info.name for info in pkgutil.iter_modules(commands.__path__) if not info.name.startswith("_")]
-    others = importlib.metadata.entry_points(group=commands.__name__)
-    return {name.replace("_", "-"): f"{commands.__name__}.{name}" for name in own} | {p.name: p.value for p in others}
+    """Return the module of each command, from :mod:`mpar2.commands` and the entry points ``mpar2.commands``."""
+    names = [info.name for info in pkgutil.iter_modules(commands.__path__) if not info.name.startswith("_")]
+    plugins = importlib.metadata.entry_points(group=commands.__name__)
+    return {name.replace("_", "-"): f"{commands.__name__}.{name}" for name in names} | {
+        p.name: p.value for p in plugins
+    }
 
 
 def _help_line(module: str) -> str:
-    """Return the first line of a module's docstring, read without importing it; empty where it is not installed."""
+    """Return the first line of a module's docstring without importing it; empty if not installed."""
     with contextlib.suppress(ModuleNotFoundError):
         spec = importlib.util.find_spec(module)
         if spec is not None and spec.origin is not None:

@@ -1,8 +1,8 @@
-"""Where the sound of a file lies: its kind by its structure, and the recordings that are joined in it.
+"""Find the audio in a file: its kind by structure, and the recordings concatenated in it.
 
-A file may begin with tags, padding or junk; it may hold several recordings one after the other (joined mp3, chained
-Ogg), or other streams between the pages of the sound. :func:`locate` finds the first recording, :func:`split` all of
-them, each as byte ranges (:class:`View`) that a decoder can read as a file of its own.
+A file may begin with tags, padding or junk. It may hold several recordings in sequence (joined mp3, chained Ogg), or
+other streams between the audio pages. :func:`locate` finds the first recording, :func:`split` all of them, each as
+byte ranges (:class:`View`) that a decoder can read as one file.
 
 Formats: MPEG audio headers by ISO 11172-3 and 13818-3; ID3v2.4 section 3.1; Ogg by RFC 3533.
 """
@@ -18,13 +18,13 @@ from typing import Any, BinaryIO, NamedTuple
 __all__ = ["Piece", "View", "flac_frames", "locate", "split"]
 
 _SEARCHED = 1 << 20  # bytes of junk before a recording
-_MOST_PIECES = 1000
+_MAX_PIECES = 1000
 _RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
 _KBPS_1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 _KBPS_2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
-_MOST_HEADERS = 300_000  # of frames, pages, boxes and tags that are looked at: over two hours of sound
-_UNUSED_BYTES = 4096  # less than this behind the sound is nobody's loss
-# what begins a recording, and does not occur inside of one by chance
+_MAX_HEADERS = 300_000  # of frames, pages, boxes and tags that are scanned: over two hours of sound
+_UNUSED_BYTES = 4096  # fewer unused bytes behind the sound are not reported
+# magic bytes that begin a recording and do not occur inside one by chance
 _NEXT = re.compile(
     rb"fLaC[\x00\x80]\0\0\x22|OggS\0\x02|RIFF....WAVEfmt |\x1aE\xdf\xa3.{4,60}?(?:webm|matroska)"
     rb"|(?<=\0\0..)ftyp[A-Za-z0-9]{3}",
@@ -44,7 +44,7 @@ _OGG_CODECS = (
 
 @dataclass
 class Piece:
-    """One recording: byte ranges of the file, the samples that a header of its own promises, and notes about it."""
+    """One recording: its byte ranges, the number of samples that its own header declares, and notes about it."""
 
     kind: str
     ranges: list[tuple[int, int]]  # start, stop
@@ -54,11 +54,11 @@ class Piece:
 
 
 class View(io.RawIOBase):
-    """Byte ranges of a file, read as one.
+    """Byte ranges of a file, read as one file.
 
     Args:
         file: The whole file.
-        ranges: Start and stop of each range, in bytes; empty ones are left out.
+        ranges: Start and stop of each range, in bytes; empty ones are skipped.
     """
 
     def __init__(self, file: BinaryIO, ranges: Sequence[tuple[int, int]]) -> None:
@@ -75,29 +75,29 @@ class View(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        """Return position, in bytes."""
+        """Return the position in bytes."""
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move, as files do; never before the start."""
+        """Set the position like a file's ``seek``; never before the start."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
         self._at = max(0, base + offset)
         return self._at
 
     def readinto(self, buffer: Any) -> int:
         """Read from one or more ranges."""
-        wanted, done = len(buffer), 0
+        size, done = len(buffer), 0
         if self._at < self._before:
             self._place = self._before = 0
-        while done < wanted and self._place < len(self._ranges):
+        while done < size and self._place < len(self._ranges):
             start, stop = self._ranges[self._place]
-            inside = self._at - self._before
-            if inside >= stop - start:
+            offset = self._at - self._before
+            if offset >= stop - start:
                 self._before += stop - start
                 self._place += 1
                 continue
-            self._file.seek(start + inside)
-            data = self._file.read(min(wanted - done, stop - start - inside))
+            self._file.seek(start + offset)
+            data = self._file.read(min(size - done, stop - start - offset))
             if not data:
                 break
             buffer[done : done + len(data)] = data
@@ -134,20 +134,20 @@ def _adts_frame(data: bytes, at: int) -> _Frame | None:
 
 
 def _tag_end(data: bytes, at: int) -> int:
-    """Return the place behind the tag at a position; the position itself where there is none."""
+    """Return the end of the tag at a position; the position itself if there is none."""
     if data[at : at + 3] == b"ID3" and at + 10 <= len(data) and max(data[at + 6 : at + 10]) < 128:
         size = sum(byte << (21 - 7 * i) for i, byte in enumerate(data[at + 6 : at + 10]))
         return at + 10 + size + (10 if data[at + 5] & 0x10 else 0)
     if data[at : at + 8] == b"APETAGEX" and at + 32 <= len(data):
         size = int.from_bytes(data[at + 12 : at + 16], "little")
-        return at + 32 + (size if data[at + 23] & 0x20 else 0)  # a header; a footer stands behind its items
+        return at + 32 + (size if data[at + 23] & 0x20 else 0)  # with a header; a footer follows the items
     if data[at : at + 3] == b"TAG" and at + 128 <= len(data):
         return at + 128
     return at
 
 
 def _kind_at(data: bytes, at: int) -> str | None:
-    """Return the kind of a recording that begins here."""
+    """Return the kind of the recording that begins at a position, or None."""
     head = data[at : at + 16]
     if head[:4] in (b"RIFF", b"RF64", b"BW64", b"RIFX") and head[8:12] == b"WAVE":
         return "wav"
@@ -174,7 +174,7 @@ def locate(data: bytes) -> tuple[str, int] | None:
         Its kind and the byte at which it begins, or None.
     """
     at = 0
-    for _ in range(_MOST_HEADERS):
+    for _ in range(_MAX_HEADERS):
         end = _tag_end(data, at)
         if end == at or end > len(data):
             break
@@ -202,58 +202,58 @@ def split(data: bytes, kind: str, start: int) -> list[Piece]:
     Args:
         data: A file.
         kind: Of its first recording, as :func:`locate` gives it.
-        start: Where that begins.
+        start: First byte of that recording.
     """
     pieces: list[Piece] = []
     following: tuple[str, int] | None = (kind, start)
-    while following is not None and len(pieces) <= _MOST_PIECES:
+    while following is not None and len(pieces) <= _MAX_PIECES:
         kind, start = following
-        found, end = _SPLITTERS.get(kind, _split_whole)(data, kind, start)
-        pieces += found or [Piece(kind, [(start, end)])]
+        parts, end = _SPLITTERS.get(kind, _split_whole)(data, kind, start)
+        pieces += parts or [Piece(kind, [(start, end)])]
         following, rest = _following(data, end)
         if following is None and rest > _UNUSED_BYTES:
-            why = "are no part of it by its header" if kind == "wav" else f"are no {kind}"
-            pieces[-1].notes.append(f"{rest / 1000:.0f} kB behind the sound {why} and were not used")
-    if len(pieces) > _MOST_PIECES:
-        pieces[_MOST_PIECES - 1].notes.append(f"more than {_MOST_PIECES} recordings are joined in it; these are used")
-    return pieces[:_MOST_PIECES]
+            reason = "are no part of it by its header" if kind == "wav" else f"are no {kind}"
+            pieces[-1].notes.append(f"{rest / 1000:.0f} kB behind the sound {reason} and were not used")
+    if len(pieces) > _MAX_PIECES:
+        pieces[_MAX_PIECES - 1].notes.append(f"more than {_MAX_PIECES} recordings are joined in it; these are used")
+    return pieces[:_MAX_PIECES]
 
 
 def _following(data: bytes, end: int) -> tuple[tuple[str, int] | None, int]:
-    """Return the recording behind a place, past tags and zero bytes; and the bytes that are neither."""
+    """Return the next recording after a position, past tags and zero bytes; and the number of remaining bytes."""
     at = end
     for _ in range(100):
         if kind := _kind_at(data, at):
             return (kind, at), 0
-        behind = _tag_end(data, at)
-        if behind == at:
-            behind = _zeros_end(data, at)
-        if behind == at:
+        next_position = _tag_end(data, at)
+        if next_position == at:
+            next_position = _zeros_end(data, at)
+        if next_position == at:
             break
-        at = min(behind, len(data))
+        at = min(next_position, len(data))
     return None, len(data) - at
 
 
 def _zeros_end(data: bytes, at: int) -> int:
-    """Return the place behind the zero bytes at ``at``, but for those that begin the size of an mp4's first box."""
-    sound = _NONZERO.search(data, at)
-    end = sound.start() if sound else len(data)
+    """Return the end of the zero bytes at ``at``, without those that begin the size of an mp4's first box."""
+    match = _NONZERO.search(data, at)
+    end = match.start() if match else len(data)
     return next((place for place in (end - 3, end - 2) if place > at and data[place + 4 : place + 8] == b"ftyp"), end)
 
 
 def _split_whole(data: bytes, kind: str, start: int) -> tuple[list[Piece], int]:
-    """Take one recording up to where its structure ends, as far as that can be seen without decoding it."""
+    """Return the end of one recording, as far as its structure shows it without decoding."""
     return [], max(start + 1, min(len(data), _ENDS[kind](data, start)))
 
 
 def _next_start(data: bytes, at: int) -> int:
-    """Return where what begins like another recording stands; else the end."""
-    found = _NEXT.search(data, at)
-    return len(data) if found is None else found.start() - 4 * (found[0][:4] == b"ftyp")
+    """Return the start of the next apparent recording; else the end of the data."""
+    match = _NEXT.search(data, at)
+    return len(data) if match is None else match.start() - 4 * (match[0][:4] == b"ftyp")
 
 
 def _flac_end(data: bytes, start: int) -> int:
-    """Find the end of FLAC, which has no length: before what begins like another recording, or a tag at the end."""
+    """Find the end of a FLAC, which declares no length: the next apparent recording, or a tag at the end."""
     stop = _next_start(data, start + 8)
     if data[stop - 128 : stop - 125] == b"TAG":
         stop -= 128
@@ -266,21 +266,21 @@ def _flac_end(data: bytes, start: int) -> int:
 
 
 def flac_frames(data: bytes, block: int) -> Iterator[tuple[int, int]]:
-    """Find the frames of a FLAC by their headers, whose check sum is right (RFC 9639, section 9.1).
+    """Find the frames of a FLAC by headers with a valid check sum (RFC 9639, section 9.1).
 
     Args:
         data: A FLAC.
-        block: Samples of a block, where all have as many.
+        block: Samples per block, for a fixed block size.
 
     Yields:
-        Where a frame begins, and the number of its first sample.
+        The start of a frame, and the number of its first sample.
     """
-    for match, _ in zip(_FLAC_SYNC.finditer(data, 42), range(_MOST_HEADERS), strict=False):
+    for match, _ in zip(_FLAC_SYNC.finditer(data, 42), range(_MAX_HEADERS), strict=False):
         at, head = match.start(), data[match.start() : match.start() + 16]
         ones = 8 - (head[4] ^ 0xFF).bit_length() if len(head) == 16 else 8
         if ones in (1, 8):
             continue
-        length = max(1, ones)  # of the number, coded as in UTF-8
+        length = max(1, ones)  # of the number, coded like UTF-8
         number = head[4] & (0x7F >> ones)
         for byte in head[5 : 4 + length]:
             number = number << 6 | byte & 0x3F
@@ -301,20 +301,20 @@ def _crc8(data: bytes) -> int:
 
 def _aac_end(data: bytes, start: int) -> int:
     at = start
-    for _ in range(_MOST_HEADERS):
+    for _ in range(_MAX_HEADERS):
         if (frame := _adts_frame(data, at)) is None:
             break
         at += frame.size
-    # the decoder finds its way over damage: only what is another recording ends this one
+    # the decoder tolerates damage: only another recording ends this one
     following = _following(data, at)[0]
     return at if following and following[0] != "aac" else len(data)
 
 
 def _matroska_end(data: bytes, start: int) -> int:
-    """Pass the EBML header, then one segment (RFC 8794, section 6); recorders leave the segment's size open."""
+    """Skip the EBML header, then one segment (RFC 8794, section 6); recorders leave the segment's size open."""
     at = start
     for _ in range(2):
-        at += 4  # both names have four bytes
+        at += 4  # both ids have four bytes
         width = 9 - data[at].bit_length() if at < len(data) and data[at] else 9
         size = int.from_bytes(data[at : at + width], "big") & (1 << 7 * width) - 1
         if width > 8 or size == (1 << 7 * width) - 1:
@@ -325,7 +325,7 @@ def _matroska_end(data: bytes, start: int) -> int:
 
 def _mp4_end(data: bytes, start: int) -> int:
     at = start
-    for _ in range(_MOST_HEADERS):
+    for _ in range(_MAX_HEADERS):
         if at + 8 > len(data) or not data[at + 4 : at + 8].isalnum():
             return at
         size, name = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
@@ -347,10 +347,10 @@ class _Chunk(NamedTuple):
 
 
 def _wav_chunks(data: bytes, start: int) -> Iterator[_Chunk]:
-    """Yield the chunks of a wav; of a list of waves (``wavl``) its own header alone, then what it holds."""
+    """Yield the chunks of a wav; of a list of waves (``wavl``) first its header alone, then its contents."""
     order: Any = "big" if data[start : start + 4] == b"RIFX" else "little"
     at = start + 12
-    for _ in range(_MOST_HEADERS):
+    for _ in range(_MAX_HEADERS):
         name, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], order)
         if not re.fullmatch(rb"[A-Za-z][A-Za-z0-9_ ]{3}", name) or at + 8 > len(data):
             return
@@ -367,25 +367,25 @@ def _wav_chunks(data: bytes, start: int) -> Iterator[_Chunk]:
 
 
 def _split_wav(data: bytes, _kind: str, start: int) -> tuple[list[Piece], int]:
-    """Take one recording. Its sound may lie in several chunks, or before its format: then they are put in order."""
+    """Split off one recording. If its data lies in several chunks, or before its format, reorder them."""
     if data[start : start + 4] not in (b"RIFF", b"RIFX"):
         return [], len(data)  # 64-bit sizes
     chunks = list(_wav_chunks(data, start))
     end = max(start + 1, min(len(data), chunks[-1].next if chunks else start + 12))
-    of = {name: [chunk for chunk in chunks if chunk.name == name] for name in (b"fmt ", b"data", b"slnt", b"wavl")}
-    formats, sounds = of[b"fmt "], of[b"data"]
-    usual = len(formats) == len(sounds) == 1 and formats[0].at < sounds[0].at and not of[b"wavl"]
+    by_name = {name: [chunk for chunk in chunks if chunk.name == name] for name in (b"fmt ", b"data", b"slnt", b"wavl")}
+    formats, sounds = by_name[b"fmt "], by_name[b"data"]
+    usual = len(formats) == len(sounds) == 1 and formats[0].at < sounds[0].at and not by_name[b"wavl"]
     if usual or not formats or not sounds or data[start : start + 4] == b"RIFX":
         return [], end
-    first, filled = formats[0], [chunk for chunk in sounds if chunk.stop > chunk.at + 8]
+    first, nonempty = formats[0], [chunk for chunk in sounds if chunk.stop > chunk.at + 8]
     ranges = [(start, start + 12), (first.at, min(first.next, len(data))), (sounds[0].at, sounds[0].at + 8)]
-    piece = Piece("wav", ranges + [(chunk.at + 8, min(chunk.stop, len(data))) for chunk in filled])
+    piece = Piece("wav", ranges + [(chunk.at + 8, min(chunk.stop, len(data))) for chunk in nonempty])
     tag, align = (int.from_bytes(data[first.at + at : first.at + at + 2], "little") for at in (8, 20))
-    if tag in (1, 3, 0xFFFE) and align:  # as many bytes for every sample
-        piece.promised = sum(chunk.stop - chunk.at - 8 for chunk in filled) // align
-    if len(filled) > 1:
-        piece.notes.append(f"the sound lies in {len(filled)} chunks of the file, which were joined")
-    if of[b"slnt"]:
+    if tag in (1, 3, 0xFFFE) and align:  # constant number of bytes per sample
+        piece.promised = sum(chunk.stop - chunk.at - 8 for chunk in nonempty) // align
+    if len(nonempty) > 1:
+        piece.notes.append(f"the sound lies in {len(nonempty)} chunks of the file, which were joined")
+    if by_name[b"slnt"]:
         piece.notes.append("stretches of silence that the file declares between its sounds were left out")
     return [piece], end
 
@@ -399,7 +399,7 @@ _ENDS: dict[str, Callable[[bytes, int], int]] = {
 
 
 def _xing(data: bytes, at: int, frame: _Frame) -> tuple[bool, int | None]:
-    """Return whether a frame is the information frame of a stream, and the number of frames that it promises."""
+    """Return whether a frame is the information frame of a stream, and the number of frames that it declares."""
     for place in (at + 4 + 32, at + 4 + 17, at + 4 + 9, at + 6 + 32, at + 6 + 17, at + 6 + 9):
         if data[place : place + 4] in (b"Xing", b"Info") and place + 12 <= at + frame.size:
             flags = int.from_bytes(data[place + 4 : place + 8], "big")
@@ -412,7 +412,7 @@ def _xing(data: bytes, at: int, frame: _Frame) -> tuple[bool, int | None]:
 def _split_mp3(data: bytes, _kind: str, start: int) -> tuple[list[Piece], int]:
     pieces: list[Piece] = []
     at, frames, total = start, 0, None
-    begin = start  # of the range that is being walked
+    begin = start  # start of the current range
     lost = 0
 
     def close(stop: int) -> None:
@@ -421,14 +421,14 @@ def _split_mp3(data: bytes, _kind: str, start: int) -> tuple[list[Piece], int]:
             pieces[-1].ranges.append((begin, stop))
         begin = stop
 
-    # Walk frame by frame. A Xing header, or the frames that it promises, begins a new recording.
-    headers = iter(range(_MOST_HEADERS))
+    # Walk frame by frame. A Xing header, or the end of the frames that it declares, begins a new recording.
+    headers = iter(range(_MAX_HEADERS))
     while at < len(data):
         if next(headers, None) is None:
-            at = len(data)  # what is left belongs to the last one
+            at = len(data)  # the rest belongs to the last recording
             break
         frame = _mp3_frame(data, at)
-        # No frame: skip a tag, or search for the next frame and count what is lost.
+        # No frame: skip a tag, or search for the next frame and count the skipped bytes.
         if frame is None or frame.size < 24:
             close(at)
             end = _tag_end(data, at)
@@ -436,15 +436,15 @@ def _split_mp3(data: bytes, _kind: str, start: int) -> tuple[list[Piece], int]:
                 following = _following(data, at)[0]
                 if pieces and following and following[0] not in ("mp3", "aac"):
                     break
-                found = None
+                next_frame = None
                 for match, _ in zip(_SYNC.finditer(data, at + 1), headers, strict=False):
                     if _kind_at(data, match.start()) == "mp3":
-                        found = match.start()
+                        next_frame = match.start()
                         break
-                skipped = data[at : found or len(data)]
+                skipped = data[at : next_frame or len(data)]
                 if b"APETAGEX" not in skipped[:64] and b"LYRICSBEGIN" not in skipped[:64] and skipped.strip(b"\0"):
                     lost += len(skipped)
-                end = found or len(data)
+                end = next_frame or len(data)
             at = begin = min(end, len(data))
             continue
         is_information, count = _xing(data, at, frame)
@@ -466,9 +466,10 @@ def _split_mp3(data: bytes, _kind: str, start: int) -> tuple[list[Piece], int]:
 def _split_ogg(data: bytes, _kind: str, start: int) -> tuple[list[Piece], int]:
     links: list[dict[int, dict[str, Any]]] = []
     at, beginning, headers = start, False, 0
+    # Collect the pages of each stream: adjacent first pages begin a link of the chain.
     while (
-        headers < _MOST_HEADERS
-        and len(links) <= _MOST_PIECES
+        headers < _MAX_HEADERS
+        and len(links) <= _MAX_PIECES
         and (page := data.find(b"OggS\0", at)) >= 0
         and page + 27 <= len(data)
     ):
@@ -494,8 +495,9 @@ def _split_ogg(data: bytes, _kind: str, start: int) -> tuple[list[Piece], int]:
             stream["gaps"] += number != stream["next"]
             stream["next"] = number + 1
         at = end
-    if headers == _MOST_HEADERS or len(links) > _MOST_PIECES:
+    if headers == _MAX_HEADERS or len(links) > _MAX_PIECES:
         at = len(data)
+    # Keep the first audio stream of each link.
     pieces = []
     for link in links:
         sounds = [stream for stream in link.values() if stream["codec"]]

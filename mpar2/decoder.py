@@ -1,4 +1,4 @@
-"""Decode audio files in a child process (``mpar2.child``): decoders are large C libraries that a file may crash."""
+"""Decode audio files in a child process (``mpar2.child``), since a crafted file may crash the C libraries."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def decode_file(source: bytes | str, limits: Limits) -> tuple[np.ndarray, tuple[
 
     Args:
         source: The content of a file, or its path.
-        limits: What a recording may be.
+        limits: Bounds on the recording.
 
     Returns:
         Mono samples at 16 kHz, (n,) float32 in [-1, 1]; and warnings about them.
 
     Raises:
-        AudioError: The file is no usable recording, or it crashed or held up the decoder.
+        AudioError: The file is no usable recording, or it crashed or blocked the decoder.
     """
     is_path = isinstance(source, str)
     header = {"path": source if is_path else None, "limits": asdict(limits)}
@@ -39,11 +39,11 @@ def decode_file(source: bytes | str, limits: Limits) -> tuple[np.ndarray, tuple[
     try:
         ((reply, samples),) = _pool.ask(header, b"" if is_path else source, bounds)
     except ChildError as error:
-        raise AudioError(_words_of(error, limits)) from None
+        raise AudioError(_error_message(error, limits)) from None
     return np.frombuffer(samples, np.float32), tuple(reply["warnings"])
 
 
-def _words_of(error: ChildError, limits: Limits) -> str:
+def _error_message(error: ChildError, limits: Limits) -> str:
     match error.kind:
         case "refused":
             return error.words
@@ -68,7 +68,7 @@ def _words_of(error: ChildError, limits: Limits) -> str:
 
 
 def _cpu_s(limits: Limits) -> int:
-    """Return seconds of processor time for one file; a minute of sound takes a fraction of a second."""
+    """Return the processor time allowed for one file in seconds; a minute of sound takes a fraction of a second."""
     return 8 + int(limits.max_seconds) // 60
 
 

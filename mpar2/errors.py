@@ -1,4 +1,4 @@
-"""The base of every error that this project raises for a person to read."""
+"""The base class of all errors with messages for users."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ __all__ = ["MPAR2Error"]
 
 
 class MPAR2Error(Exception):
-    """Report bad input or an outside failure: the message says what is wrong and what to do about it.
+    """Report bad input or an external failure; the message gives the cause and the remedy.
 
-    The shell prints the message and exits with status 2; the app shows it. Any other exception is a fault of the
-    program.
+    The shell prints the message and exits with status 2; the app shows it. Any other exception is a bug.
     """

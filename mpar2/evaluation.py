@@ -1,17 +1,17 @@
-"""Ask arms the items of a benchmark, and keep every answer: resumable, at any scale.
+"""Evaluate arms on the items of a benchmark, and store every answer: resumable, at any scale.
 
-The work is planned before it starts (``tasks``): items of like length share a batch, all arms and samples of one item
-stand beside each other (so the audio encoder runs once on a clip), long clips go first (what does not fit into memory
-shows at once). A batch of which anything is missing is computed whole, so a run that was killed ends with the same
-answers as one that was not.
+The work is planned before it starts (``tasks``): items of similar length share a batch, all arms and samples of one
+item are adjacent (so the audio encoder runs once on a clip), long clips go first (so memory errors occur early). A
+batch with a missing answer is recomputed in full, so that a killed and resumed run ends with the same answers as an
+uninterrupted one.
 
 Several processes (``accelerate launch``, or any launcher that sets RANK and WORLD_SIZE) share the batches; each
 writes its own file of lines, and the last one to finish writes the metrics.
 
-What fails is recorded with its reason and tried again at the next start, after all that was never tried. A batch that
-fails runs again one by one, so that only what is at fault fails; of a service's refusals, one of a single request (400)
-is the item's, one of the key or the model (401, 403, 404) stops the run (``llm.retry`` has the scopes). When an engine
-fails ``GIVE_UP_AFTER`` times in a row for reasons that are not the item's own, the run stops: the cause is elsewhere.
+Failures are recorded with their reason and retried at the next start, after all tasks that were never tried. If a batch
+fails, its tasks run one by one, so that only the faulty ones fail. A service's refusal of a single request (400)
+belongs to the item; one of the key or the model (401, 403, 404) stops the run (``llm.retry`` has the scopes). After
+``GIVE_UP_AFTER`` consecutive failures that are not the item's own, the run stops.
 """
 
 from __future__ import annotations
@@ -49,16 +49,16 @@ _LIMITS = Limits(max_seconds=3600.0, max_bytes=1_000_000_000, max_decoded_sample
 
 
 class EvaluationError(MPAR2Error, ValueError):
-    """The evaluation cannot start, or cannot go on."""
+    """The evaluation cannot start or continue."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How the work is done. ``seed``, ``attention_share`` and ``engine`` belong to what the run is, the rest not."""
+    """Execution settings. ``seed``, ``attention_share`` and ``engine`` identify the run, the rest does not."""
 
     seed: int = 0
-    attention_share: float = 0.0  # of the items, for which attention is recorded; in [0, 1]
-    engine: Mapping[str, Any] = field(default_factory=dict)  # what else changes answers: dtype, fields sent
+    attention_share: float = 0.0  # share of the items with recorded attention, in [0, 1]
+    engine: Mapping[str, Any] = field(default_factory=dict)  # other options that change answers: dtype, fields sent
     batch_size: int = 8
     rank: int = 0
     world: int = 1
@@ -66,56 +66,56 @@ class Settings:
 
 
 def engine_settings(name: str, options: EngineOptions) -> dict[str, Any]:
-    """Return what of an engine's options changes answers, and so belongs to what a run is.
+    """Return the engine options that change answers, and so are part of a run's identity.
 
-    ``quantize`` is left out where it is not set: runs that were begun before it could be set go on.
+    ``quantize`` is omitted if unset, so that runs started before the option existed can be resumed.
 
     Args:
-        name: Of the engine.
-        options: How models are run.
+        name: Name of the engine.
+        options: Engine options.
     """
     if name == "server":
         return {"audio_as": options.audio_as, "fields": options.fields}
     return {"dtype": options.dtype} | ({"quantize": options.quantize} if options.quantize else {})
 
 
-Report = Callable[[int, int, int], None]  # done, of, failed
+Report = Callable[[int, int, int], None]  # done, total, failed
 
 
 @dataclass
 class _Work:
-    """The run under way: where answers go, and how it stands."""
+    """The current run: its writer, counts and clip warnings."""
 
     run: RunWriter
     items: ItemSet
     settings: Settings
-    partners: Mapping[str, Item]  # whose recording an item gets when audio is shuffled
+    partners: Mapping[str, Item]  # the item whose recording replaces an item's under shuffled audio
     total: int
     report: Report
 
     def __post_init__(self) -> None:
         self.failures = FailuresInARow(GIVE_UP_AFTER, any_answer=bool(self.run.done))
-        self.counting = threading.Lock()  # answers of services are kept by several threads
+        self.counting = threading.Lock()  # answers of services arrive in several threads
         self.clip_warnings: dict[str, tuple[str, ...]] = {}  # by the item's audio
 
     def _audio_item(self, task: Task) -> Item:
-        """Return the item whose recording the task gets."""
+        """Return the item whose recording the task uses."""
         return self.partners[task.item.id] if task.arm.audio == "shuffled" else task.item
 
     def inputs(self, batch: Batch) -> list[tuple[Clip, Question] | Exception]:
-        """Return the clip and question of each task, or why it has none. Each recording is decoded once a batch."""
+        """Return the clip and question of each task, or its error. Each recording is decoded once per batch."""
         clips: dict[str, Clip | Exception] = {}
-        found: list[tuple[Clip, Question] | Exception] = []
+        inputs: list[tuple[Clip, Question] | Exception] = []
         for task in batch.tasks:
             item = self._audio_item(task)
             if item.audio not in clips:
                 clips[item.audio] = self._clip(item)
             clip = clips[item.audio]
             if isinstance(clip, Exception):
-                found.append(clip)
+                inputs.append(clip)
             else:
-                found.append((apply_audio_control(task.arm, clip), build_question(task.arm, task.item)))
-        return found
+                inputs.append((apply_audio_control(task.arm, clip), build_question(task.arm, task.item)))
+        return inputs
 
     def _clip(self, item: Item) -> Clip | Exception:
         path = self.items.audio_path(item)
@@ -131,34 +131,34 @@ class _Work:
 
     def answered(self, task: Task, generation: Generation) -> None:
         """Record an answer, with the loader's warnings about its recording."""
-        if task.key not in self.run.done:  # a batch is computed whole, also where some of it is there already
+        if task.key not in self.run.done:  # a batch is recomputed in full, even if some of its answers exist
             warnings = self.clip_warnings.get(self._audio_item(task).audio, ())
             self.run.append(record_of_answer(task, generation, warnings=warnings))
         with self.counting:
             self.failures.answered()
-            self._tell()
+            self._report_progress()
 
     def failed(self, task: Task, error: Exception) -> None:
         """Record a failure with its reason.
 
         Raises:
-            EvaluationError: So many tasks failed in a row that the engine must be down.
+            EvaluationError: So many consecutive tasks failed that the engine must be down.
         """
         if task.key in self.run.done:
             return
-        own = isinstance(error, (ItemError, AudioError, OSError, LLMError))
-        reason = str(error) if own else f"{type(error).__name__}: {error}"
+        expected = isinstance(error, (ItemError, AudioError, OSError, LLMError))
+        reason = str(error) if expected else f"{type(error).__name__}: {error}"
         self.run.append(record_of_failure(task, reason))
         with self.counting:
-            self._tell()
-            give_up = self.failures.failed(error if own else CallFailed("engine", reason, 1))
+            self._report_progress()
+            give_up = self.failures.failed(error if expected else CallFailed("engine", reason, 1))
         if give_up:
             raise EvaluationError(
                 f"{self.failures.in_a_row} answers in a row failed, the last one with: {reason[:500]}. "
                 "What is done is kept; start again when the cause is gone"
             )
 
-    def _tell(self) -> None:
+    def _report_progress(self) -> None:
         self.report(len(self.run.done), self.total, len(self.run.failed))
 
 
@@ -170,13 +170,13 @@ def evaluate(
     settings: Settings | None = None,
     report: Report = lambda done, total, failed: None,
 ) -> dict[str, Any] | None:
-    """Generate the answers that a run folder lacks, then compute its metrics.
+    """Generate the answers missing from a run folder, then compute its metrics.
 
     Args:
         items: Items of a benchmark, with the folder of their audio.
         arms: Models, modes and controls to compare; names are unique.
-        engine: What runs the models.
-        folder: The run folder; finished answers in it are kept.
+        engine: Engine that runs the models.
+        folder: The run folder; its finished answers are kept.
         settings: Seed, batch size, attention share, process rank.
         report: Called with the numbers of finished, all and failed answers.
 
@@ -189,7 +189,7 @@ def evaluate(
     """
     settings = settings or Settings()
     _check(items, arms, engine, settings)
-    asked = {arm.name: [item for item in items.items if arm.can_ask(item)] for arm in arms}
+    arm_items = {arm.name: [item for item in items.items if arm.can_ask(item)] for arm in arms}
     shuffled = any(arm.audio == "shuffled" for arm in arms)
     manifest = build_manifest(
         benchmark={
@@ -199,35 +199,35 @@ def evaluate(
             "items": len(items.items),
             "file": items.source.name,
         },
-        arms=[_arm_manifest(arm, engine, len(asked[arm.name])) for arm in arms],
+        arms=[_arm_manifest(arm, engine, len(arm_items[arm.name])) for arm in arms],
         seed=settings.seed,
         engine={"name": type(engine).__name__, "attention_share": settings.attention_share, **settings.engine},
         command=settings.command,
     )
-    # One task for each answer; finished ones are skipped, so a stopped run goes on.
-    tasks = [Task(item, arm, n) for arm in arms for item in asked[arm.name] for n in range(arm.samples)]
+    # One task for each answer; finished ones are skipped, so that a stopped run resumes.
+    tasks = [Task(item, arm, n) for arm in arms for item in arm_items[arm.name] for n in range(arm.samples)]
     with RunWriter(Path(folder), manifest, settings.rank) as run:
-        others = shuffled_partners(items.items, settings.seed) if shuffled else {}
-        work = _Work(run, items, settings, others, len(tasks), report)
+        partners = shuffled_partners(items.items, settings.seed) if shuffled else {}
+        work = _Work(run, items, settings, partners, len(tasks), report)
         report(len(run.done), len(tasks), len(run.failed))
         if any(task.key not in run.done for task in tasks):
-            # Models of this process run in batches, requests to services side by side.
+            # Local models run in batches, requests to services concurrently.
             local = [task for task in tasks if not engine.engine_for(task.arm.arm).remote]
             if any(task.key not in run.done for task in local):
                 _run_batches(engine, local, work)
             remote = [task for task in tasks if engine.engine_for(task.arm.arm).remote]
             if missing := [task for task in remote if task.key not in run.done]:
-                # what failed before comes last: however often it fails, the rest is reached
+                # failed tasks come last, so that repeated failures do not block the rest
                 asyncio.run(_ask_services(engine, sorted(missing, key=lambda task: task.key in run.failed), work))
         if settings.world > 1:
             run.refresh()
             if any(task.key not in run.done and task.key not in run.failed for task in tasks):
                 return None
-        # Everything is answered: metrics, predictions, and the run is closed.
+        # All tasks are answered: write metrics and predictions, and close the run.
         done = read_run(run.folder)
         samples = {arm.name: arm.samples for arm in arms}
         forms = {arm.name: requested_form(arm.arm.mode, arm.arm.prompt) for arm in arms}
-        metrics = summarise(done.records(), items.items, samples, asked, forms)
+        metrics = summarise(done.records(), items.items, samples, arm_items, forms)
         metrics["problems"] = [*items.problems, *_recording_problems(done.records(), arms)]
         write_predictions(done, items, list(samples), run.folder / "predictions")
         run.finish(metrics)
@@ -235,8 +235,8 @@ def evaluate(
 
 
 def _recording_problems(records: Iterable[Mapping[str, Any]], arms: Sequence[EvaluationArm]) -> list[str]:
-    """Return what the loader warned of, by kind, with the number of recordings and the first of them."""
-    shuffled = {arm.name for arm in arms if arm.audio == "shuffled"}  # they get the recordings of other items
+    """Return the loader's warnings by kind, each with the number of recordings and the first of them."""
+    shuffled = {arm.name for arm in arms if arm.audio == "shuffled"}  # these use recordings of other items
     recordings: set[str] = set()
     kinds: dict[str, dict[str, str]] = {}
     for record in records:
@@ -247,8 +247,8 @@ def _recording_problems(records: Iterable[Mapping[str, Any]], arms: Sequence[Eva
         for warning in record.get("warnings") or ():
             kinds.setdefault(kind_of_message(warning), {}).setdefault(audio, warning)
     return sorted(
-        f"{len(found)} of {len(recordings)} recordings: {min(found.items())[1]} (first: {min(found)})"
-        for found in kinds.values()
+        f"{len(messages)} of {len(recordings)} recordings: {min(messages.items())[1]} (first: {min(messages)})"
+        for messages in kinds.values()
     )
 
 
@@ -263,23 +263,23 @@ def _check(items: ItemSet, arms: Sequence[EvaluationArm], engine: Engine, settin
     if not 0 <= settings.attention_share <= 1:
         raise EvaluationError(f"attention_share is {settings.attention_share}: a share from 0 to 1 is needed")
     engines = [engine.engine_for(arm.arm) for arm in arms]
-    if settings.attention_share and (blind := [one for one in engines if not one.attention]):
+    if settings.attention_share and (blind := [arm_engine for arm_engine in engines if not arm_engine.attention]):
         raise EvaluationError(
             f"{type(blind[0]).__name__} does not tell where a model attends: attention needs --engine transformers"
         )
-    if settings.world > 1 and any(one.remote for one in engines):
+    if settings.world > 1 and any(arm_engine.remote for arm_engine in engines):
         raise EvaluationError("one process is enough to ask services: raise --in-flight, or give more addresses")
     if settings.batch_size < 1:
         raise EvaluationError(f"batch_size is {settings.batch_size}: at least 1 is needed")
-    for arm, one in zip(arms, engines, strict=True):
+    for arm, arm_engine in zip(arms, engines, strict=True):
         if not any(arm.can_ask(item) for item in items.items):
             raise EvaluationError(
                 f"arm {arm.name!r} has an oracle's perception, and no item has its true events or a caption"
             )
-        if arm.decoding.has_interventions and not one.interventions:
+        if arm.decoding.has_interventions and not arm_engine.interventions:
             raise EvaluationError(
-                f"arm {arm.name!r} forces its length or hides the audio, which {type(one).__name__} cannot do: such "
-                "arms need --engine transformers"
+                f"arm {arm.name!r} forces its length or hides the audio, which {type(arm_engine).__name__} cannot do: "
+                "such arms need --engine transformers"
             )
 
 
@@ -288,8 +288,8 @@ def _arm_manifest(arm: EvaluationArm, engine: Engine, asked: int) -> dict[str, A
     version, digest = prompt_identity(mode, arm.arm.prompt)
     entry = arm_to_json(arm) | {"prompt_version": version, "prompt_hash": digest}
     entry["items"] = asked
-    if (one := engine.engine_for(arm.arm)) is not engine:
-        entry["engine"] = type(one).__name__
+    if (arm_engine := engine.engine_for(arm.arm)) is not engine:
+        entry["engine"] = type(arm_engine).__name__
     return entry | engine.weights(arm.arm)
 
 
@@ -304,15 +304,15 @@ def _run_batches(engine: Engine, tasks: Sequence[Task], work: _Work) -> None:
         batch_size=settings.batch_size,
         attention_share=settings.attention_share,
     )
-    mine = batches[settings.rank :: settings.world]
-    todo = [batch for batch in mine if any(task.key not in work.run.done for task in batch.tasks)]
-    for batch, inputs in _ahead(todo, work.inputs):
+    own_batches = batches[settings.rank :: settings.world]
+    todo = [batch for batch in own_batches if any(task.key not in work.run.done for task in batch.tasks)]
+    for batch, inputs in _prefetch(todo, work.inputs):
         ready: list[tuple[Task, Clip, Question]] = []
-        for task, found in zip(batch.tasks, inputs, strict=True):
-            if isinstance(found, Exception):
-                work.failed(task, found)
+        for task, task_inputs in zip(batch.tasks, inputs, strict=True):
+            if isinstance(task_inputs, Exception):
+                work.failed(task, task_inputs)
             else:
-                ready.append((task, *found))
+                ready.append((task, *task_inputs))
         for task, outcome in _generate(engine, ready, batch, settings.seed):
             if isinstance(outcome, Exception):
                 work.failed(task, outcome)
@@ -323,10 +323,10 @@ def _run_batches(engine: Engine, tasks: Sequence[Task], work: _Work) -> None:
 def _generate(
     engine: Engine, ready: Sequence[tuple[Task, Clip, Question]], batch: Batch, seed: int
 ) -> Iterator[tuple[Task, Generation | Exception]]:
-    """Yield what the engine makes of each task. If a batch fails its tasks run alone, and only those at fault fail.
+    """Yield the generation of each task. If a batch fails, its tasks run alone, and only the faulty ones fail.
 
-    Errors that say what is wrong (``MPAR2Error``), and memory that does not suffice, belong to the tasks. Any other
-    exception is a programming error, and stops the run.
+    Expected errors (``MPAR2Error``) and insufficient memory belong to the tasks. Any other exception is a programming
+    error, and stops the run.
     """
     if not ready:
         return
@@ -342,46 +342,46 @@ def _generate(
         if len(ready) == 1:
             yield ready[0][0], error
             return
-        for alone in ready:
-            yield from _generate(engine, [alone], batch, seed)
+        for single in ready:
+            yield from _generate(engine, [single], batch, seed)
         return
     yield from zip((task for task, _, _ in ready), generations, strict=True)
 
 
-def _ahead(batches: Sequence[Batch], load: Callable[[Batch], Any]) -> Iterator[tuple[Batch, Any]]:
-    """Yield each batch with what ``load`` makes of it, the next one being loaded meanwhile."""
+def _prefetch(batches: Sequence[Batch], load: Callable[[Batch], Any]) -> Iterator[tuple[Batch, Any]]:
+    """Yield each batch with the result of ``load``, which runs one batch ahead in a thread."""
     with ThreadPoolExecutor(1, thread_name_prefix="audio") as pool:
-        coming = pool.submit(load, batches[0]) if batches else None
+        future = pool.submit(load, batches[0]) if batches else None
         for index, batch in enumerate(batches):
-            assert coming is not None
-            loaded = coming.result()
-            coming = pool.submit(load, batches[index + 1]) if index + 1 < len(batches) else None
-            yield batch, loaded
+            assert future is not None
+            data = future.result()
+            future = pool.submit(load, batches[index + 1]) if index + 1 < len(batches) else None
+            yield batch, data
 
 
 async def _ask_services(engine: Engine, tasks: Iterable[Task], work: _Work) -> None:
-    """Ask as many requests at once as the engine allows; an answer is kept as soon as it is there."""
+    """Run as many concurrent requests as the engine allows; each answer is stored on arrival."""
 
-    async def one(task: Task) -> None:
-        # in threads: neither a decoder nor a slow disk holds other requests up
-        (found,) = await asyncio.to_thread(work.inputs, Batch((task,), attention=False))
-        if isinstance(found, Exception):
-            await finish_in_thread(work.failed, task, found)
+    async def run_task(task: Task) -> None:
+        # in threads, so that neither a decoder nor a slow disk blocks other requests
+        (inputs,) = await asyncio.to_thread(work.inputs, Batch((task,), attention=False))
+        if isinstance(inputs, Exception):
+            await finish_in_thread(work.failed, task, inputs)
             return
         decoding = replace(task.arm.decoding, seed=seed_of(task, work.settings.seed))
         try:
-            generation = await engine.answer(*found, task.arm.arm, decoding)
+            generation = await engine.answer(*inputs, task.arm.arm, decoding)
         except (CallFailed, ReplyRejected, ItemError) as error:
             await finish_in_thread(work.failed, task, error)
         else:
             await finish_in_thread(work.answered, task, generation)
 
     async with engine:
-        await for_each(tasks, one, in_flight=engine.concurrency)
+        await for_each(tasks, run_task, in_flight=engine.concurrency)
 
 
 def free_memory() -> None:
-    """Give back what a batch or a training that is over holds of memory."""
+    """Release the memory of a finished batch or training."""
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():

@@ -1,13 +1,13 @@
-"""A checkpoint with its adapter, in a layout that other programs read.
+"""Export a checkpoint with its adapter in the layouts of other programs.
 
 ===========  =========================================================================================================
-``thinker``  the model that this project loads, the adapter merged: transformers, this project
+``thinker``  the model as this project loads it, with the adapter merged: transformers, this project
 ``whole``    the layout of a whole-Omni repository (``thinker.`` before every name, no talker): vLLM, SGLang, ms-swift
-``adapter``  the adapter alone, under the names that servers and ms-swift give the layers of a whole model
+``adapter``  the adapter alone, with the layer names of a whole model that servers and ms-swift use
 ``gguf``     llama.cpp's text model and audio projector, by llama.cpp's own converter
 ===========  =========================================================================================================
 
-What is written is complete or not there: a folder beside OUT is filled and renamed.
+Output is written atomically: a temporary folder beside OUT is filled and renamed.
 """
 
 from __future__ import annotations
@@ -53,24 +53,24 @@ def export_checkpoint(
     Args:
         model: Short name, folder or hub id.
         out: A folder that does not exist yet, or is empty.
-        form: See the module.
+        form: One of the layouts above.
         adapter: A LoRA adapter; merged, except for ``adapter``.
-        dtype: Of the written weights; None: as the checkpoint has them.
+        dtype: Precision of the written weights; None: that of the checkpoint.
         llama_cpp: For ``gguf``, llama.cpp's source folder, which holds convert_hf_to_gguf.py.
 
     Returns:
         ``out``.
 
     Raises:
-        EngineError: The folder is taken, the form does not fit the model, or the converter fails.
+        EngineError: The folder is not empty, the form does not fit the model, or the converter fails.
     """
-    # Check everything that can be known before the model is loaded.
+    # Check as much as possible before loading the model.
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise EngineError(f"'{out}' is there already: give a new folder")
     model, adapter = split_adapter(model, adapter)
     if form == "gguf" and (llama_cpp is None or not (llama_cpp / "convert_hf_to_gguf.py").is_file()):
         raise EngineError("--as gguf needs llama.cpp's source: give --llama-cpp DIR, which holds convert_hf_to_gguf.py")
-    # Written beside the target, and renamed when complete.
+    # Write to a temporary folder, and rename it when complete.
     with _new_folder(out) as part:
         if form == "adapter":
             _write_adapter(model, adapter, part)
@@ -109,16 +109,16 @@ def _write_model(model: str, adapter: str | None, folder: Path, form: Form, dtyp
         )
     if checkpoint.quantized:
         raise EngineError(f"'{model}' is quantised: merge into the plain checkpoint, and quantise the result")
-    network = _merged(checkpoint, adapter)
+    network = _merge_adapter(checkpoint, adapter)
     network.save_pretrained(folder, max_shard_size=_SHARD)
     checkpoint.processor.save_pretrained(folder)
     if checkpoint.family.name in _WHOLE:
         _set_prefix(folder, "thinker." if form == "whole" else "")
     if form == "whole":
-        _wrap(folder, *_WHOLE[checkpoint.family.name])
+        _write_whole_config(folder, *_WHOLE[checkpoint.family.name])
 
 
-def _merged(checkpoint: Checkpoint, adapter: str | None) -> Any:
+def _merge_adapter(checkpoint: Checkpoint, adapter: str | None) -> Any:
     if adapter is None:
         return checkpoint.model
     from mpar2.engines.adapter import adapter_folder, attach_adapter
@@ -128,7 +128,7 @@ def _merged(checkpoint: Checkpoint, adapter: str | None) -> Any:
 
 
 def _stored_dtype(model: str) -> str:
-    """Return the precision of the checkpoint's files, as its configuration says."""
+    """Return the precision of the checkpoint's files from its configuration."""
     from transformers import AutoConfig
 
     from mpar2.engines.names import resolve
@@ -139,11 +139,11 @@ def _stored_dtype(model: str) -> str:
 
 
 def _set_prefix(folder: Path, prefix: str) -> None:
-    """Begin every weight's name with ``prefix``. transformers saves a Thinker under the names that it was read from."""
+    """Prefix every weight's name with ``prefix``. transformers saves a Thinker under the names it was read from."""
     from safetensors.torch import load_file, save_file
 
-    def renamed(named: dict[str, Any]) -> dict[str, Any]:
-        return {prefix + name.removeprefix("thinker."): value for name, value in named.items()}
+    def renamed(values: dict[str, Any]) -> dict[str, Any]:
+        return {prefix + name.removeprefix("thinker."): value for name, value in values.items()}
 
     for file in sorted(folder.glob("*.safetensors")):
         save_file(renamed(load_file(file)), file, metadata={"format": "pt"})
@@ -154,12 +154,12 @@ def _set_prefix(folder: Path, prefix: str) -> None:
         index.write_text(json.dumps(content, indent=1))
 
 
-def _wrap(folder: Path, architecture: str, model_type: str) -> None:
-    """Make a Thinker's configuration that of a whole repository without a talker."""
+def _write_whole_config(folder: Path, architecture: str, model_type: str) -> None:
+    """Convert a Thinker's configuration to that of a whole repository without a talker."""
     thinker = json.loads((folder / "config.json").read_text())
     text = thinker["text_config"]
     rope = text.get("rope_parameters") or {}
-    if rope:  # programs written before transformers 5 read these
+    if rope:  # for programs written before transformers 5
         text["rope_theta"] = rope.get("rope_theta", 1_000_000.0)
         text["rope_scaling"] = {k: v for k, v in rope.items() if k != "rope_theta"} | {"type": "default"}
     whole = {"architectures": [architecture], "model_type": model_type, "enable_audio_output": False}
@@ -196,7 +196,7 @@ def _convert(llama_cpp: Path, whole: Path, out: Path) -> None:
     for name, options in (("model.gguf", []), ("mmproj.gguf", ["--mmproj"])):
         command = [sys.executable, "-m", "mpar2.gguf_converter", str(llama_cpp.resolve()), str(whole.resolve())]
         command += ["--outfile", str((out / name).resolve()), *options]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode or not (out / name).exists():
-            last = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if result.returncode or not (out / name).exists():
+            last = (result.stderr.strip() or result.stdout.strip() or "no message").splitlines()[-1]
             raise EngineError(f"llama.cpp's converter failed for {name}: {last[:300]}")

@@ -1,6 +1,6 @@
 """Decode untrusted audio files into bounded blocks of samples; :mod:`mpar2.audio` is the public interface.
 
-The kind of a file is read off its structure (:mod:`mpar2.containers`), never off its name, and only these are opened:
+The kind of a file follows from its structure (:mod:`mpar2.containers`), never its name. Only these are opened:
 
 =====================================  ==========================================================
 wav, flac, mp3, ogg (Vorbis, Opus)     libsndfile
@@ -9,8 +9,8 @@ mp4/m4a, aac (ADTS), webm/Matroska     FFmpeg through PyAV >= 17.1, with a given
 =====================================  ==========================================================
 
 Headers may be false: 110 kB of FLAC unpack into 230 MB, a FLAC that declares 1000 samples may hold a minute, a
-1 kB mp4 may declare 178 million packets. So declared sizes only ever cause an early refusal or a warning; what counts
-is measured while decoding, in blocks of ``BLOCK_FRAMES``.
+1 kB mp4 may declare 178 million packets. So declared sizes only lead to an early refusal or a warning; limits apply
+to the decoded samples, in blocks of ``BLOCK_FRAMES``.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from mpar2.errors import MPAR2Error
 __all__ = ["BLOCK_FRAMES", "AudioError", "Block", "Limits", "check_stream", "decode_pieces"]
 
 BLOCK_FRAMES = 8192
-_MOST_ATTEMPTS = 200  # to go on behind damage
-_MOST_LOST = 1 << 20  # samples at one place, of a file that does not say how many it has
+_MAX_ATTEMPTS = 200  # to resume behind damage
+_MAX_LOST = 1 << 20  # samples at one place, in a file without a declared length
 
 
 class AudioError(MPAR2Error, ValueError):
-    """The audio cannot be used; the message says why and what to do."""
+    """The audio cannot be used; the message gives the cause and the remedy."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a recording may be. The defaults suit a public app; all are enforced while decoding."""
+    """Limits of a recording. The defaults suit a public app; all are enforced while decoding."""
 
     min_seconds: float = 0.1
     max_seconds: float = 300.0
@@ -49,11 +49,11 @@ class Limits:
     min_rate: int = 4_000  # Hz
     max_rate: int = 192_000  # Hz
     max_channels: int = 8
-    max_decoded_samples: int = 120_000_000  # frames times channels: bounds the work, not only the memory
+    max_decoded_samples: int = 120_000_000  # frames times channels: bounds time as well as memory
 
 
 class Block(NamedTuple):
-    """Some consecutive samples at their original rate."""
+    """Consecutive samples at their original rate."""
 
     rate: int  # Hz
     samples: np.ndarray  # (frames, channels) float32
@@ -65,10 +65,10 @@ def check_stream(rate: float, channels: int, limits: Limits) -> None:
     Args:
         rate: Samples a second.
         channels: Number of channels.
-        limits: Bounds of the caller.
+        limits: Limits of the caller.
 
     Raises:
-        AudioError: A value is out of its bounds.
+        AudioError: A value is out of bounds.
     """
     if rate <= 0:
         raise AudioError(f"the sampling rate is {rate:g} Hz: the header is damaged; export the recording again")
@@ -123,7 +123,7 @@ def _describe(head: bytes) -> str:
     if not head.strip(b"\0"):
         return "the file holds only zero bytes: the copy may have failed"
     try:
-        # The cut may fall inside a character; three bytes are the most that it can leave over.
+        # The cut may split a character, which leaves at most three bytes.
         text = head[:512].decode("utf-8", errors="strict" if len(head) <= 512 else "ignore")
     except UnicodeDecodeError:
         return "this is not an audio file that we know"
@@ -137,35 +137,35 @@ def decode_pieces(file: BinaryIO, limits: Limits, warn: Callable[[str], None]) -
 
     Args:
         file: The file, readable and seekable.
-        limits: Bounds on duration, size, rate and channels.
-        warn: Takes a message about what is wrong but bearable.
+        limits: Limits of duration, size, rate and channels.
+        warn: Callback for messages about tolerable damage.
 
     Yields:
-        Blocks of samples. A file that breaks off in the middle yields what it has and warns.
+        Blocks of samples. A truncated file yields its intact part and warns.
 
     Raises:
-        AudioError: Nothing can be decoded, or a bound is passed.
+        AudioError: Nothing can be decoded, or a limit is exceeded.
     """
     with contextlib.closing(_mapped(file)) as data:
         head = bytes(data[:512])
         foreign = any(head.startswith(magic) for magic, _ in _FOREIGN if magic != b"RIFF")
-        found = None if foreign else locate(data)
-        if found is None and head[:3] == b"ID3":
-            found = "mp3", 0
-        if found is None:
+        location = None if foreign else locate(data)
+        if location is None and head[:3] == b"ID3":
+            location = "mp3", 0
+        if location is None:
             raise AudioError(f"{_describe(head)}; accepted are wav, flac, mp3, ogg, opus, m4a, aac and webm")
-        pieces = split(data, *found)
-    used = 0
+        pieces = split(data, *location)
+    blocks = 0
     for number, piece in enumerate(pieces):
         for note in piece.notes:
             warn(note)
         view = io.BufferedReader(View(file, piece.ranges), 1 << 16)
         try:
             for block in _decode_piece(view, piece, limits, warn, last=number == len(pieces) - 1):
-                used += 1
+                blocks += 1
                 yield block
         except AudioError as error:
-            if not used:
+            if not blocks:
                 raise
             if "limit" in str(error):
                 raise
@@ -173,7 +173,7 @@ def decode_pieces(file: BinaryIO, limits: Limits, warn: Callable[[str], None]) -
 
 
 def _mapped(file: BinaryIO) -> Any:
-    """Return the whole file as bytes to search in, without holding it where it can be mapped."""
+    """Return the whole file as searchable bytes, memory-mapped if possible."""
     import mmap
 
     try:
@@ -198,7 +198,7 @@ def _decode_piece(
     return _with_ffmpeg(file, piece.kind, limits, warn)
 
 
-def _cut_off(held_s: float, declared_s: float | None = None) -> str:
+def _truncation_warning(held_s: float, declared_s: float | None = None) -> str:
     promise = f"; its header promises {declared_s:.1f} s" if declared_s is not None else ""
     return f"the file is damaged or cut off: {held_s:.1f} s could be decoded{promise}"
 
@@ -212,12 +212,12 @@ def _with_libsndfile(
     import soundfile
 
     kind = piece.kind
-    # Headers are read by this project first: some have to be patched before libsndfile accepts them.
+    # Read the headers here first: some must be patched before libsndfile accepts them.
     header = _read_header(file, piece, limits)
     file.seek(0)
     source = file if header.patch is None else _Overlay(file, *header.patch)
     try:
-        sound = _opened(source)
+        sound = _open_sound(source)
     except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError, ValueError) as error:
         if header.codec is not None:
             raise AudioError(
@@ -230,21 +230,23 @@ def _with_libsndfile(
     with sound:
         if sound.format not in ("WAV", "WAVEX", "RF64", "FLAC", "MP3", "OGG"):
             raise AudioError(f"the file is of kind {sound.format}; accepted are wav, flac, mp3, ogg")
-        # Format, rate and channels are within bounds.
+        # Check format, rate and channels.
         rate, channels = sound.samplerate, sound.channels
         check_stream(rate, channels, limits)
-        # Of an mp3 and an ogg libsndfile only estimates the length; a promise is what a header says.
+        # For mp3 and ogg libsndfile only estimates the length; only a header declares it.
         declared = piece.promised or header.frames
         if declared is None and kind in ("wav", "flac") and sound.subtype != "MPEG_LAYER_III":
             declared = sound.frames if 0 < sound.frames < 1 << 48 else None
         # Decode block by block.
         frames, broken = 0, False
         while not broken:
-            # libFLAC fails at what follows the last frame, and with it the block that holds that frame
-            whole = kind == "flac" and declared is not None and frames < declared
+            # libFLAC fails at bytes behind the last frame, and loses the block of that frame
+            within_declared = kind == "flac" and declared is not None and frames < declared
             try:
                 samples = sound.read(
-                    min(BLOCK_FRAMES, declared - frames) if whole else BLOCK_FRAMES, dtype="float32", always_2d=True
+                    min(BLOCK_FRAMES, declared - frames) if within_declared else BLOCK_FRAMES,
+                    dtype="float32",
+                    always_2d=True,
                 )
             except soundfile.LibsndfileError:
                 if kind == "flac" and declared is not None and frames >= declared:
@@ -261,7 +263,7 @@ def _with_libsndfile(
             yield Block(rate, samples)
     if broken and kind == "flac":
         lost = 0
-        for silence, samples in _behind_damage(file, frames, declared):
+        for silence, samples in _resume_after_damage(file, frames, declared):
             lost, frames = lost + silence, frames + silence + len(samples)
             for start in range(0, silence, BLOCK_FRAMES):
                 yield Block(rate, np.zeros((min(BLOCK_FRAMES, silence - start), channels), np.float32))
@@ -271,18 +273,18 @@ def _with_libsndfile(
         broken = not lost
     if frames == 0 and (broken or header.frames or header.holds_more):
         raise AudioError("the file is damaged or cut off: nothing could be decoded; record or export it again")
-    # Compare what came with what the header promises.
-    slack = 2304 if kind == "mp3" else 0  # encoder delay and padding, which not every encoder declares
+    # Compare the decoded length with the declared one.
+    slack = 2304 if kind == "mp3" else 0  # encoder delay and padding, not declared by every encoder
     if broken or (declared is not None and frames + slack < declared):
-        warn(_cut_off(frames / rate, declared / rate if declared else None))
+        warn(_truncation_warning(frames / rate, declared / rate if declared else None))
     elif declared is not None and header.frames is not None and frames > declared:
-        held = f"the file holds {frames / rate:.1f} s"
-        warn(f"the header is wrong: it promises {declared / rate:.1f} s, {held}; all is used")
+        actual = f"the file holds {frames / rate:.1f} s"
+        warn(f"the header is wrong: it promises {declared / rate:.1f} s, {actual}; all is used")
     elif kind == "ogg" and last and frames and not _ogg_is_complete(file):
-        warn(_cut_off(frames / rate))
+        warn(_truncation_warning(frames / rate))
 
 
-def _opened(source: Any) -> Any:
+def _open_sound(source: Any) -> Any:
     import soundfile
 
     class ForwardOnly(soundfile.SoundFile):
@@ -294,43 +296,43 @@ def _opened(source: Any) -> Any:
     return ForwardOnly(source)
 
 
-def _behind_damage(file: BinaryIO, done: int, declared: int | None) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield what a FLAC holds behind a place where its decoder fails, by frames that decode.
+def _resume_after_damage(file: BinaryIO, done: int, declared: int | None) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the decodable frames of a FLAC behind the position where its decoder fails.
 
     Args:
         file: The recording.
-        done: Samples that were decoded before.
-        declared: Samples that the header promises.
+        done: Number of samples decoded before.
+        declared: Number of samples that the header declares.
 
     Yields:
-        How many samples are lost before a block, and the block, (samples, channels) float32.
+        The number of samples lost before a block, and the block, (samples, channels) float32.
     """
     import soundfile
 
     file.seek(0)
     data = file.read()
-    # Each attempt is a file of its own: STREAMINFO as the last of its metadata, of unknown length, and the frames.
+    # Each attempt is a file of its own: STREAMINFO as the last metadata block, of unknown length, then the frames.
     patch = b"\x80" + data[5:21] + bytes([data[21] & 0xF0]) + bytes(4)
     block = int.from_bytes(data[8:10], "big")
     attempts = 0
-    for at, first in flac_frames(data, block):
-        if first < done or attempts == _MOST_ATTEMPTS or first >= (declared or done + _MOST_LOST):
+    for position, first in flac_frames(data, block):
+        if first < done or attempts == _MAX_ATTEMPTS or first >= (declared or done + _MAX_LOST):
             continue
         attempts += 1
-        source = _Overlay(io.BufferedReader(View(file, [(0, 42), (at, len(data))]), 1 << 16), 4, patch)
-        with contextlib.suppress(soundfile.LibsndfileError), _opened(source) as sound:
-            while len(samples := sound.read(max(16, min(block, BLOCK_FRAMES)), dtype="float32", always_2d=True)):
+        source = _Overlay(io.BufferedReader(View(file, [(0, 42), (position, len(data))]), 1 << 16), 4, patch)
+        with contextlib.suppress(soundfile.LibsndfileError), _open_sound(source) as stream:
+            while len(samples := stream.read(max(16, min(block, BLOCK_FRAMES)), dtype="float32", always_2d=True)):
                 yield first - done, samples
                 first = done = first + len(samples)
 
 
 class _Header(NamedTuple):
-    """What a header declares, and how to cover it up where libsndfile would believe it."""
+    """The declarations of a header, and a patch for those that would mislead libsndfile."""
 
     frames: int | None = None
     patch: tuple[int, bytes] | None = None
-    holds_more: bool = False  # bytes follow although the header says none do
-    codec: str | None = None  # where libsndfile has no decoder for it
+    holds_more: bool = False  # bytes follow although the header declares none
+    codec: str | None = None  # a codec without a decoder in libsndfile
 
 
 def _read_header(file: BinaryIO, piece: Piece, limits: Limits) -> _Header:
@@ -354,9 +356,9 @@ def _read_flac_header(file: BinaryIO, limits: Limits) -> _Header:
         return _Header()
     word = int.from_bytes(head[18:26], "big")
     check_stream(word >> 44, (word >> 41 & 7) + 1, limits)
-    # "Total samples: unknown" lets libsndfile read what is there instead of what is declared.
-    unknown = (word >> 36 << 36).to_bytes(8, "big")
-    return _Header(frames=word & (1 << 36) - 1 or None, patch=(18, unknown))
+    # "Total samples: unknown" makes libsndfile read the actual samples, not the declared number.
+    patch = (word >> 36 << 36).to_bytes(8, "big")
+    return _Header(frames=word & (1 << 36) - 1 or None, patch=(18, patch))
 
 
 def _read_wav_header(file: BinaryIO, limits: Limits, *, joined: bool) -> _Header:
@@ -379,13 +381,13 @@ def _read_wav_header(file: BinaryIO, limits: Limits, *, joined: bool) -> _Header
             codec = None if tag in _WAV_DECODED else _WAV_CODECS.get(tag, f"wav format {tag:#06x}")
         elif name == b"data":
             present = size - position - 8
-            if joined:  # the length is that of the first of several
+            if joined:  # the length is that of the first of several chunks
                 return _Header(patch=(position + 4, struct.pack("<I", present)), codec=codec)
             if length == 0 and present > 0 and _only_chunks(file, position + 8, size):
                 raise AudioError("the file holds no audio (0 samples): record or export it again")
             if length == 0 and present > 0:
                 return _Header(patch=(position + 4, b"\xff\xff\xff\xff"), holds_more=True)
-            # Recorders that stream leave the largest value; that is no promise.
+            # Streaming recorders write the largest value, which declares nothing.
             if length < 0x7FFF0000 and length > present and align:
                 return _Header(frames=length // align, codec=codec)
             return _Header(codec=codec)
@@ -419,7 +421,7 @@ _WAV_CODECS = {
 
 
 def _only_chunks(file: BinaryIO, position: int, size: int) -> bool:
-    """Return whether the file goes on with well-formed chunks, up to its end: then they are no sound."""
+    """Return whether the rest of the file consists of well-formed chunks, which hold no sound."""
     for _ in range(64):
         file.seek(position)
         head = file.read(8)
@@ -432,7 +434,7 @@ def _only_chunks(file: BinaryIO, position: int, size: int) -> bool:
 
 
 class _Overlay(io.RawIOBase):
-    """A read-only view of a file in which some bytes are replaced."""
+    """A read-only view of a file with some bytes replaced."""
 
     def __init__(self, file: BinaryIO, offset: int, replacement: bytes) -> None:
         self._file, self._offset, self._new = file, offset, replacement
@@ -460,7 +462,7 @@ class _Overlay(io.RawIOBase):
 
 
 def _ogg_is_complete(file: BinaryIO) -> bool:
-    """Return True if the last page of the file is whole and marked as the end of its stream (RFC 3533, section 6)."""
+    """Return True if the last page of the file is complete and marked as the last of its stream (RFC 3533, 6)."""
     size = file.seek(0, io.SEEK_END)
     file.seek(max(0, size - 65536 - 512))
     tail = file.read()
@@ -468,15 +470,15 @@ def _ogg_is_complete(file: BinaryIO) -> bool:
     if start < 0 or start + 27 > len(tail):
         return False
     segments = tail[start + 27 : start + 27 + tail[start + 26]]
-    whole = start + 27 + tail[start + 26] + sum(segments) <= len(tail)
-    return bool(tail[start + 5] & 4) and whole
+    complete = start + 27 + tail[start + 26] + sum(segments) <= len(tail)
+    return bool(tail[start + 5] & 4) and complete
 
 
 # --- FFmpeg -----------------------------------------------------------------------------------------------------
 
 _DEMUXERS = {"ogg": "ogg", "mp4": "mp4", "aac": "aac", "matroska": "matroska"}
 _CODECS = ("aac", "mp3", "mp3float", "opus", "libopus", "vorbis", "flac")  # no ALAC: a frame may declare 512 MB
-_MAX_MP4_PACKETS = 2_000_000  # FFmpeg allocates an index entry for each before it reads any
+_MAX_MP4_PACKETS = 2_000_000  # FFmpeg allocates an index entry for each before reading any
 _MAX_BAD_PACKETS = 100
 
 
@@ -491,7 +493,7 @@ def _with_ffmpeg(file: BinaryIO, kind: str, limits: Limits, warn: Callable[[str]
     )
     # Only audio codecs, no network, no references to other files.
     options = {"codec_whitelist": ",".join(_CODECS), "protocol_whitelist": "none", "enable_drefs": "0"}
-    # FFmpeg holds the packets that it looks ahead: of its own 5 MB, frames of 12 bytes make 170 MB of lists.
+    # FFmpeg buffers packets ahead: of its own 5 MB, frames of 12 bytes make 170 MB of lists.
     options["probesize"] = "500000"
     try:
         container = av.open(file, mode="r", format=_DEMUXERS[kind], options=options)
@@ -509,23 +511,23 @@ def _with_ffmpeg(file: BinaryIO, kind: str, limits: Limits, warn: Callable[[str]
             raise AudioError(f"the audio is encoded as {name}, which is not accepted: export it as wav, flac or aac")
         if codec.channels:
             check_stream(codec.sample_rate, codec.channels, limits)
-        # Decode packet by packet; bad ones are skipped up to a limit.
+        # Decode packet by packet; damaged ones are skipped up to a limit.
         declared_s = _declared_s(file, container, stream, kind)
-        frames = bad = rate = 0
+        frames = errors = rate = 0
         seconds = 0.0
         packets = container.demux(stream)
-        while bad < _MAX_BAD_PACKETS:
+        while errors < _MAX_BAD_PACKETS:
             try:
                 packet = next(packets, None)
             except (av.FFmpegError, OSError, ValueError):
-                bad += 1
+                errors += 1
                 break
             if packet is None:
                 break
             try:
                 decoded = packet.decode()
             except (av.FFmpegError, ValueError):
-                bad += 1
+                errors += 1
                 continue
             for frame in decoded:
                 rate = frame.sample_rate
@@ -536,23 +538,23 @@ def _with_ffmpeg(file: BinaryIO, kind: str, limits: Limits, warn: Callable[[str]
                 yield Block(rate, samples)
     if frames == 0:
         raise AudioError(broken)
-    if bad or (declared_s is not None and seconds < 0.95 * declared_s - 0.2):
-        warn(_cut_off(seconds, declared_s if declared_s and declared_s > seconds + 0.05 else None))
+    if errors or (declared_s is not None and seconds < 0.95 * declared_s - 0.2):
+        warn(_truncation_warning(seconds, declared_s if declared_s and declared_s > seconds + 0.05 else None))
 
 
 def _declared_s(file: BinaryIO, container: Any, stream: Any, kind: str) -> float | None:
-    """Return seconds that a header promises of the sound itself.
+    """Return the duration of the audio that a header declares, in seconds.
 
-    FFmpeg's estimates, and other tracks, promise nothing.
+    FFmpeg's estimates, and other tracks, do not count.
     """
     if kind == "mp4" and stream.duration:
         return float(stream.duration * stream.time_base)
     if kind == "matroska" and container.duration and len(container.streams) == 1:
-        at = file.tell()
+        position = file.tell()
         file.seek(0)
         has_duration = re.search(rb"\x44\x89[\x84\x88]", file.read(65536)) is not None
-        file.seek(at)
-        # it ends the last packet on the clock of the file, which need not begin at 0
+        file.seek(position)
+        # end of the last packet on the clock of the file, which need not begin at 0
         return (container.duration - (container.start_time or 0)) / 1_000_000 if has_duration else None
     return None
 
@@ -581,8 +583,8 @@ def _frame_samples(frame: Any) -> np.ndarray:
     channels, planar = len(frame.layout.channels), frame.format.is_planar
     dtype = np.dtype(_DTYPES[frame.format.name.removesuffix("p")])
     planes = [frame.planes[index] for index in range(channels if planar else 1)]
-    wanted = frame.samples * (1 if planar else channels)
-    rows = [np.frombuffer(plane, dtype, count=wanted) for plane in planes]
+    count = frame.samples * (1 if planar else channels)
+    rows = [np.frombuffer(plane, dtype, count=count) for plane in planes]
     raw = np.stack(rows, axis=1) if planar else rows[0].reshape(-1, channels)
     if dtype.kind == "f":
         return raw.astype(np.float32)
@@ -595,9 +597,9 @@ def _check_mp4_tables(file: BinaryIO) -> None:
     """Refuse tables that declare more packets than a recording has.
 
     FFmpeg expands ``stsz`` (constant size, count) and ``trun`` (count) into an index entry for each packet while it
-    opens the file: measured, 33 kB ask for 2 GB. They are found by name anywhere in the file, with the zero bytes of
-    their version and flags, which compressed audio does not imitate by chance. A compressed header (``cmov``, last
-    seen in old QuickTime) would hide them, so it is refused.
+    opens the file: measured, 33 kB allocate 2 GB. The tables are found by name anywhere in the file, with the zero
+    bytes of their version and flags, which do not occur in compressed audio by chance. A compressed header (``cmov``,
+    last seen in old QuickTime) would hide them, so it is refused.
     """
     file.seek(0)
     carry, total = b"", 0
@@ -607,7 +609,7 @@ def _check_mp4_tables(file: BinaryIO) -> None:
             raise AudioError("the mp4 has a compressed header, which is not accepted: export it as m4a or wav")
         for match in _MP4_TABLE.finditer(window):
             total += int.from_bytes(match[1] or match[2], "big")
-        carry = window[-15:]  # one byte less than the longest match, so that nothing is counted twice
+        carry = window[-15:]  # one byte less than the longest match, so that no table counts twice
     if total > _MAX_MP4_PACKETS:
         raise AudioError(f"the mp4 declares {total} packets, more than a recording has: export it again")
 

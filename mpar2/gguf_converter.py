@@ -1,10 +1,10 @@
-"""llama.cpp's converter for what :mod:`mpar2.export` writes; a program of its own, since it changes the converter.
+"""Run llama.cpp's converter on exports of :mod:`mpar2.export`, in a process of its own, since it patches the converter.
 
     python -m mpar2.gguf_converter LLAMA_CPP FOLDER --outfile FILE [--mmproj]
 
-Two changes to the converter of LLAMA_CPP: an unknown byte-level BPE is taken for Qwen's (tokenizers of this
-project have its pre-tokenizer, and words of their own), and of Qwen2.5-Omni's projector the audio part alone is
-written, for no picture is ever sent.
+Two patches of the converter in LLAMA_CPP: an unknown byte-level BPE counts as Qwen's (tokenizers of this project have
+its pre-tokenizer but a vocabulary of their own), and only the audio part of Qwen2.5-Omni's projector is written, since
+no images are used.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Convert as ``sys.argv`` says."""
+    """Run the converter with the arguments of ``sys.argv``."""
     root = Path(sys.argv.pop(1))
     sys.path[:0] = [str(root / "gguf-py"), str(root)]
     if (root / "conversion").is_dir():
@@ -30,19 +30,19 @@ def _adapt() -> None:
     import gguf
     from conversion import base, qwenvl
 
-    known = base.TextModel.get_vocab_base_pre
+    original_pre_tokenizer = base.TextModel.get_vocab_base_pre
 
     def pre_tokenizer(self, tokenizer) -> str:
         try:
-            return known(self, tokenizer)
+            return original_pre_tokenizer(self, tokenizer)
         except NotImplementedError:
             return "qwen2"
 
     base.TextModel.get_vocab_base_pre = pre_tokenizer
-    qwenvl.Qwen2VLModel.set_vocab = lambda self: self._set_vocab_gpt2()  # else it needs sentencepiece to find none
+    qwenvl.Qwen2VLModel.set_vocab = lambda self: self._set_vocab_gpt2()  # the original requires sentencepiece
 
     omni, audio = qwenvl.Qwen25OmniModel, qwenvl.Qwen25AudioModel
-    kept = omni.filter_tensors.__func__
+    original_filter = omni.filter_tensors.__func__
 
     def parameters(self) -> None:
         audio.set_gguf_parameters(self)
@@ -51,8 +51,8 @@ def _adapt() -> None:
     omni.has_vision_encoder = False
     omni.get_vision_config = lambda self: None
     omni.set_gguf_parameters = parameters
-    omni.filter_tensors = classmethod(lambda cls, item: None if "visual." in item[0] else kept(cls, item))
-    # the constructor of the vision part reads its sizes
+    omni.filter_tensors = classmethod(lambda cls, item: None if "visual." in item[0] else original_filter(cls, item))
+    # the constructor of the vision class reads sizes of vision
     qwenvl.Qwen2VLVisionModel.__init__ = lambda self, *args, **options: audio.__init__(self, *args, **options)
 
 

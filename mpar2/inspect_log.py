@@ -1,8 +1,8 @@
-"""A run as logs that Inspect's viewer opens (``inspect view --log-dir DIR``): one for each arm.
+"""Export a run as logs for Inspect's viewer (``inspect view --log-dir DIR``), one for each arm.
 
-The form is version 2 of ``inspect_ai.log.EvalLog`` as JSON. A sample is one item, its epoch one sample of the arm; the
-question is the user's message, the reply the assistant's. Scores are ``official`` and ``strict`` ("C" right, "I"
-wrong), and, where the run was scored by CAFE, the counts of its events.
+The format is version 2 of ``inspect_ai.log.EvalLog`` as JSON. A sample is one item, its epoch one sample of the arm.
+The question is the user's message, the reply the assistant's. Scores are ``official`` and ``strict`` ("C" right, "I"
+wrong), and the event counts of CAFE if available.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ def write_inspect_logs(source: str | Path, folder: str | Path, scores: str | Pat
 
     Args:
         source: The run: a folder, a zip of one, or a lone ``items.jsonl``.
-        folder: Where the logs go.
-        scores: CAFE's scores of the run: a folder of them, or their file.
+        folder: The folder to write.
+        scores: CAFE's scores of the run: their folder or file.
 
     Returns:
-        The files, in the order of the arms.
+        The written files, in the order of the arms.
 
     Raises:
-        RunError: No run is there.
+        RunError: The source is no run.
     """
     run = read_run(source)
     events = _event_counts(scores) if scores is not None else {}
@@ -48,7 +48,7 @@ def write_inspect_logs(source: str | Path, folder: str | Path, scores: str | Pat
     for name, samples in by_arm.items():
         created = _date(run.manifest.get("created"))
         stem = re.sub(r"[^\w.+-]+", "-", name).strip("-.")[:60] or "arm"
-        # the viewer reads date and task from the name: DATE_TASK_ID.json
+        # the viewer parses date and task from the name: DATE_TASK_ID.json
         id = _id(run.name, name)
         path = Path(folder) / f"{created.replace(':', '-')}_{stem}_{id}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,13 +62,13 @@ def _event_counts(scores: str | Path) -> dict[str, dict[str, Any]]:
     from mpar2.cafe.schema import Verdict
     from mpar2.cafe.score import read_scores
 
-    found = {}
-    for one in read_scores(scores).scores:
-        if isinstance(one.outcome, Verdict):
-            counts = count_events(one.outcome)
+    counts_by_key = {}
+    for entry in read_scores(scores).scores:
+        if isinstance(entry.outcome, Verdict):
+            counts = count_events(entry.outcome)
             names = ("matched", "hallucinated", "misused", "missed")
-            found[one.key] = {name: getattr(counts, name) for name in names}
-    return found
+            counts_by_key[entry.key] = {name: getattr(counts, name) for name in names}
+    return counts_by_key
 
 
 def _log(
@@ -77,9 +77,13 @@ def _log(
     benchmark = run.manifest.get("benchmark") or {}
     items = list(dict.fromkeys(sample["id"] for sample in samples))
     decoding = {
-        theirs: settings[ours]
-        for ours, theirs in (("max_new_tokens", "max_tokens"), ("temperature", "temperature"), ("top_p", "top_p"))
-        if settings.get(ours) is not None
+        inspect_key: settings[key]
+        for key, inspect_key in (
+            ("max_new_tokens", "max_tokens"),
+            ("temperature", "temperature"),
+            ("top_p", "top_p"),
+        )
+        if settings.get(key) is not None
     }
     return {
         "version": 2,
@@ -132,14 +136,14 @@ def _sample(
 ) -> dict[str, Any]:
     item, reply = record["item"], record["text"]
     model = f"mpar2/{settings.get('model') or record['arm']}"
-    asked = {"id": f"{record['key']}|q", "role": "user", "content": _question(item)}
+    question = {"id": f"{record['key']}|q", "role": "user", "content": _question(item)}
     sample: dict[str, Any] = {
         "id": record["id"],
         "epoch": record["sample"] + 1,
-        "input": [asked],
+        "input": [question],
         "choices": item["choices"] or None,
         "target": item["answer"] or "",
-        "messages": [asked],
+        "messages": [question],
         "scores": dict(_scores(record, events)),
         "metadata": {
             name: item[name]
@@ -150,15 +154,19 @@ def _sample(
     if record["status"] != "ok":
         error = record["error"] or "failed"
         return sample | {"error": {"message": error, "traceback": error, "traceback_ansi": error}}
-    said = {"id": f"{record['key']}|a", "role": "assistant", "content": reply, "source": "generate", "model": model}
-    sample["messages"] = [asked, said]
+    answer = {"id": f"{record['key']}|a", "role": "assistant", "content": reply, "source": "generate", "model": model}
+    sample["messages"] = [question, answer]
     stop = "max_tokens" if record["finish"] == "length" else "stop"
-    sample["output"] = {"model": model, "choices": [{"message": said, "stop_reason": stop}]}
+    sample["output"] = {"model": model, "choices": [{"message": answer, "stop_reason": stop}]}
     if record["seconds"] is not None:
         sample["output"]["time"] = sample["total_time"] = record["seconds"]
     if record["tokens"] is not None:
-        given = record["prompt_tokens"] or 0
-        usage = {"input_tokens": given, "output_tokens": record["tokens"], "total_tokens": given + record["tokens"]}
+        prompt_tokens = record["prompt_tokens"] or 0
+        usage = {
+            "input_tokens": prompt_tokens,
+            "output_tokens": record["tokens"],
+            "total_tokens": prompt_tokens + record["tokens"],
+        }
         sample["output"]["usage"] = usage
         sample["model_usage"] = {model: usage}
     return sample
@@ -170,21 +178,21 @@ def _question(item: Mapping[str, Any]) -> str:
 
 
 def _scores(record: Mapping[str, Any], events: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the scores of a sample; a failed answer is wrong, one without a known answer is not scored."""
+    """Yield the scores of a sample; a failed answer is wrong, an item without a public answer is not scored."""
     ok = record["status"] == "ok"
     if record["item"]["answer"] is not None:
-        given = answer_of(record) if ok else None
-        found = score(record, given) if ok else None
+        answer = answer_of(record) if ok else None
+        correctness = score(record, answer) if ok else None
         for name in _SCORERS:
-            right = bool(found and getattr(found, name))
-            yield name, {"value": "C" if right else "I", "answer": given.prediction if given else None}
+            right = bool(correctness and getattr(correctness, name))
+            yield name, {"value": "C" if right else "I", "answer": answer.prediction if answer else None}
     if counts := events.get(record["key"]):
         asserted = counts["matched"] + counts["hallucinated"] + counts["misused"]
         yield "cafe", {"value": dict(counts), "explanation": f"{asserted} events asserted"}
 
 
 def _date(text: Any) -> str:
-    """Return the date of a manifest, which is untrusted text; the epoch where it is none."""
+    """Return the date of a manifest, which is untrusted text; the epoch if invalid."""
     try:
         return datetime.fromisoformat(str(text)).astimezone(UTC).isoformat(timespec="seconds")
     except (ValueError, OverflowError):

@@ -1,10 +1,10 @@
-"""What a user calls from Python without knowing the parts: ``import mpar2``.
+"""The functions of ``import mpar2`` for use from Python.
 
-``evaluate``  ask models the questions of a benchmark: a frame with one row for each answer
-``compare``   ask models one question about one recording: their generations, with traces and attention
-``score``     one reply under every rule in use
+``evaluate``  evaluate models on a benchmark: a frame with one row for each answer
+``compare``   run models on one question about one recording: their generations, with traces and attention
+``score``     score one reply under every rule
 
-A model is written as in the shell: ``[NAME=]MODEL[+ADAPTER][:MODE]``, where MODEL is a short name, a folder, a hub id,
+Models are written as in the shell: ``[NAME=]MODEL[+ADAPTER][:MODE]``, where MODEL is a short name, a folder, a hub id,
 ``server:http://host:port/v1#MODEL`` or ``gemini:MODEL`` (``mpar2.arms``).
 """
 
@@ -31,15 +31,15 @@ __all__ = ["compare", "evaluate", "score"]
 
 
 def score(reply: str, answer: str, choices: Sequence[str] = ()) -> dict[str, float]:
-    """Score one reply by every rule in use (``mpar2.rescore`` describes them).
+    """Score one reply by every rule (described in ``mpar2.rescore``).
 
     Args:
         reply: The text of the model.
-        answer: The true choice, in its words.
+        answer: The true choice, as written in ``choices``.
         choices: All choices; empty for an open question.
 
     Returns:
-        Rule to value in [0, 1].
+        Value in [0, 1] by rule.
 
     >>> import mpar2
     >>> mpar2.score("The answer is B.", "Woman", ["Man", "Woman"])["strict"]
@@ -65,34 +65,34 @@ def evaluate(
     report: Callable[[int, int, int], None] = lambda done, total, failed: None,
     **settings: Any,
 ) -> pd.DataFrame:
-    """Ask models the questions of a benchmark, and score the answers.
+    """Evaluate models on a benchmark, and score the answers.
 
     Args:
-        model: One model, or several that get the same questions.
+        model: One model, or several, for the same questions.
         benchmark: A name of :func:`mpar2.items.benchmark_names`.
         data: Its question file or folder.
-        mode: How a model is asked that names no mode itself.
-        audio_root: Where relative audio paths start; by default beside the questions.
-        limit: The number of items, from the first; None for all.
-        out: The run's folder. A call with a folder that has answers already asks only for the others, and the shell and
-            the app read it. None: nothing is kept but the frame.
-        engine: The name of the engine for models that name none themselves, or an engine.
-        options: Device, precision and addresses, for an engine given by name.
-        batch_size: Answers generated at a time by an engine in this process.
-        seed: What all randomness starts from.
+        mode: Mode of models without one.
+        audio_root: Base of relative audio paths; by default beside the questions.
+        limit: Number of items, from the first; None for all.
+        out: The run's folder, readable by the shell and the app. If it has answers, only missing ones are generated.
+            None: nothing is kept but the frame.
+        engine: The engine's name for models without one, or an engine.
+        options: Device, precision and addresses, if the engine is a name.
+        batch_size: Batch size of an engine in this process.
+        seed: Seed of all randomness.
         attention_share: Share of the items whose attention to audio is recorded, in [0, 1].
-        report: Called with the numbers of answers done, wanted and failed.
-        **settings: Of every arm, as in a file of arms: ``max_new_tokens``, ``temperature``, ``samples``, ``audio``, ...
+        report: Called with the numbers of finished, all and failed answers.
+        **settings: Settings of every arm, as in a file of arms: ``max_new_tokens``, ``temperature``, ``samples``, ...
 
     Returns:
         One row for each answer: ``arm``, ``id``, ``sample``, the item's ``audio``, ``question``, ``choices``,
         ``answer``, ``domain``, ``category``, ``difficulty``; the ``reply``, its ``choice`` and ``prediction``;
-        ``right`` by the official rule and ``strict`` (1 or 0; NaN where the answer is withheld), ``answered``;
+        ``right`` by the official rule and ``strict`` (1 or 0; NaN if the answer is withheld), ``answered``;
         ``tokens``, ``seconds``, ``attention`` (mean ratio), ``finish``, ``error``. A failed answer is wrong.
-        ``attrs["metrics"]`` has what ``metrics.json`` has: accuracy of each arm with its interval, paired differences.
+        ``attrs["metrics"]`` has the content of ``metrics.json``: accuracy by arm with intervals, paired differences.
 
     Raises:
-        MPAR2Error: No such model, benchmark or file; the message says what to do.
+        MPAR2Error: No such model, benchmark or file; the message gives the remedy.
     """
     from mpar2.arms import arm_from_json, parse_arms
     from mpar2.engines.base import EngineOptions
@@ -102,20 +102,25 @@ def evaluate(
     from mpar2.items import read_items
     from mpar2.runs import read_run
 
-    named = parse_arms([model] if isinstance(model, str) else list(model), mode)
+    models = parse_arms([model] if isinstance(model, str) else list(model), mode)
     arms = [
         arm_from_json({"name": a.name, "model": a.model, "adapter": a.adapter, "mode": a.mode} | settings)
-        for a in named
+        for a in models
     ]
     items = read_items(benchmark, data, audio_root).first(limit)
-    known = {}
-    if isinstance(engine, str):  # as the shell writes it, so that each goes on where the other stopped
+    settings_of_engine = {}
+    if isinstance(engine, str):  # the same settings as the shell's, so that each can resume the other's run
         options = options or EngineOptions()
-        known, engine = engine_settings(engine, options), engine_for_arms([arm.arm for arm in arms], engine, options)
-    how = Settings(seed=seed, attention_share=attention_share, engine=known, batch_size=batch_size)
+        settings_of_engine, engine = (
+            engine_settings(engine, options),
+            engine_for_arms([arm.arm for arm in arms], engine, options),
+        )
+    run_settings = Settings(
+        seed=seed, attention_share=attention_share, engine=settings_of_engine, batch_size=batch_size
+    )
     with tempfile.TemporaryDirectory(prefix="mpar2-") as scratch:
         folder = Path(out) if out is not None else Path(scratch)
-        metrics = run_evaluation(items, arms, engine, folder, how, report)
+        metrics = run_evaluation(items, arms, engine, folder, run_settings, report)
         frame = _frame(read_run(folder))
     frame.attrs["metrics"] = metrics
     return frame
@@ -133,15 +138,15 @@ def compare(
     options: EngineOptions | None = None,
     **decoding: Any,
 ) -> list[Generation]:
-    """Ask several models one question about one recording.
+    """Run several models on one question about one recording.
 
     Args:
         audio: A file, its bytes, or a clip.
         question: Its text, or a question with its choices.
         models: The small pair by default.
-        choices: Of a question that is given as text.
-        mode: How a model is asked that names no mode itself.
-        attention: Record where each token attends in the audio, where the engine can.
+        choices: Choices of a question given as text.
+        mode: Mode of models without one.
+        attention: Record each token's attention to the audio, if the engine supports it.
         engine: As in :func:`evaluate`.
         options: As in :func:`evaluate`.
         **decoding: Fields of :class:`mpar2.engines.base.Decoding`: ``max_new_tokens``, ``temperature``, ``seed``, ...
@@ -158,13 +163,13 @@ def compare(
     from mpar2.engines.routing import engine_for_arms
 
     clip = audio if isinstance(audio, Clip) else load_clip(audio)
-    asked = question if isinstance(question, Question) else make_question(question, choices)
+    checked_question = question if isinstance(question, Question) else make_question(question, choices)
     arms = parse_arms(list(models), mode)
     if unknown := set(decoding) - set(asdict(Decoding())):
         raise ArmError(f"unknown setting {min(unknown)!r}; known are {', '.join(asdict(Decoding()))}")
     if isinstance(engine, str):
         engine = engine_for_arms(arms, engine, options)
-    updates = engine.stream(clip, asked, arms, Decoding(**decoding), attention=attention)
+    updates = engine.stream(clip, checked_question, arms, Decoding(**decoding), attention=attention)
     done = {update.index: update.generation for update in updates if update.generation is not None}
     return [done[index] for index in range(len(arms))]
 
@@ -178,8 +183,8 @@ def _frame(run: Run) -> pd.DataFrame:
     rows = []
     for record in run.records():
         item, ok = record["item"], record["status"] == "ok"
-        given = answer_of(record) if ok else None
-        scored = score(record, given) if ok else None
+        answer = answer_of(record) if ok else None
+        scored = score(record, answer) if ok else None
         wrong = float("nan") if item["answer"] is None else 0.0
         ratios = (record["attention"] or {}).get("ratio")
         rows.append(
@@ -188,11 +193,11 @@ def _frame(run: Run) -> pd.DataFrame:
             | {name: item[name] for name in ("domain", "category", "difficulty")}
             | {
                 "reply": record["text"],
-                "choice": given.choice if given else None,
-                "prediction": given.prediction if given else None,
+                "choice": answer.choice if answer else None,
+                "prediction": answer.prediction if answer else None,
                 "right": float(scored.official) if scored else wrong,
                 "strict": float(scored.strict) if scored else wrong,
-                "answered": bool(given and (given.choice is not None or given.words is not None)),
+                "answered": bool(answer and (answer.choice is not None or answer.words is not None)),
                 "attention": sum(ratios) / len(ratios) if ratios else float("nan"),
             }
             | {name: record[name] for name in ("tokens", "seconds", "finish", "error")}

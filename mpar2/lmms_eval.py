@@ -1,17 +1,17 @@
-"""Runs of lmms-eval, read into a run of this project: scored, compared and drawn as its own are.
+"""Import runs of lmms-eval as runs of this project, to score, compare and plot them.
 
-lmms-eval writes ``DATE_samples_TASK.jsonl`` with ``--log_samples``, a line for each item and filter:
+With ``--log_samples``, lmms-eval writes ``DATE_samples_TASK.jsonl``, one line per item and filter:
 
-    doc_id, target     of the item; target is the answer's words or its letter
-    input              the prompt, which lists the choices as "A. words" (where the version writes it)
-    doc, submission    the item itself, in older versions and in some tasks; ``choices`` may be a JSON text
-    resps              what the model wrote: [[text]] before 0.6, [text] since; left out where it equals the next
+    doc_id, target     of the item; target is the answer's text or letter
+    input              the prompt, with the choices as "A. words" (if the version writes it)
+    doc, submission    the item itself, in older versions and in some tasks; ``choices`` may be a JSON string
+    resps              the model's output: [[text]] before 0.6, [text] since; omitted if equal to the next
     filtered_resps     the same without thoughts: [text], or text
-    token_counts       [{"output_tokens": n}], where the backend counts them
+    token_counts       [{"output_tokens": n}], if the backend counts them
 
-Items are those of a benchmark's own file where one is given: joined by id, else by the words of question and choices in
-the prompt. Without one they are made of ``doc``, ``submission`` or of the prompt. The order of the choices is the
-prompt's, because a reply by letter means that order.
+If a benchmark's own file is given, its items are used: joined by id, else by the words of question and choices in the
+prompt. Otherwise items are built from ``doc``, ``submission`` or the prompt. The order of the choices is that of the
+prompt, since letters in replies refer to it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _NAME = re.compile(r"(?:.*_)?samples_(?P<task>.+)\.jsonl")
 
 
 class SamplesError(MPAR2Error, ValueError):
-    """A file of samples cannot be read; the message says why."""
+    """A file of samples cannot be read; the message gives the reason."""
 
 
 def import_samples(
@@ -51,20 +51,21 @@ def import_samples(
     names: Sequence[str] = (),
     items: ItemSet | None = None,
 ) -> dict[str, Any]:
-    """Write the samples of lmms-eval as a run.
+    """Convert samples of lmms-eval to a run.
 
     Args:
-        files: Files of samples of one task, one for each model: each becomes an arm.
-        out: The run's new folder.
+        files: Sample files of one task, one per model: each becomes an arm.
+        out: The folder to create.
         names: Names of the arms; by default those of the files' folders, which lmms-eval names after the model.
         items: The benchmark's own questions.
 
     Returns:
-        The content of ``metrics.json``; ``problems`` counts the lines that were left out.
+        The content of ``metrics.json``; ``problems`` counts the skipped lines.
 
     Raises:
-        SamplesError: A file without such lines, or nothing that can be joined.
+        SamplesError: A file has no such lines, or no line can be joined.
     """
+    # Name the arms: the folder of a file is the model.
     paths = [Path(file) for file in files]
     if names and len(names) != len(paths):
         raise SamplesError(f"{len(names)} names are given for {len(paths)} files: one for each is needed")
@@ -72,8 +73,9 @@ def import_samples(
     if len(set(arms)) < len(arms):
         raise SamplesError(f"two files would be the arm {Counter(arms).most_common(1)[0][0]!r}: name them with --name")
     task = match["task"] if (match := _NAME.fullmatch(paths[0].name)) else paths[0].stem
+    # Join each line with its item; unmatched lines are counted.
     problems: Counter[str] = Counter()
-    known: dict[str, Item] = {}
+    items_by_id: dict[str, Item] = {}
     records: list[dict[str, Any]] = []
     for path, arm in zip(paths, arms, strict=True):
         lines = list(_lines(path))
@@ -83,21 +85,22 @@ def import_samples(
             if item is None:
                 problems[f"lines of {arm!r} are of no item of {items.source.name}"] += 1  # type: ignore[union-attr]
                 continue
-            known.setdefault(item.id, item)
+            items_by_id.setdefault(item.id, item)
             records += _records(line, item, arm, where)
     if not records:
         raise SamplesError(f"{paths[0]} has no line of {items.source if items else 'an item with choices'}: {task}")
-    asked = tuple(known.values())
+    # Write the run; the settings of the original run are unknown.
+    run_items = tuple(items_by_id.values())
     samples = {arm: max(r["sample"] for r in records if r["arm"] == arm) + 1 for arm in {r["arm"] for r in records}}
     manifest = build_manifest(
         benchmark={
             "name": items.benchmark if items else task,
             "version": items.version if items else "as in the samples",
-            "fingerprint": items.fingerprint if items else fingerprint_of(asked),
-            "items": len(asked),
+            "fingerprint": items.fingerprint if items else fingerprint_of(run_items),
+            "items": len(run_items),
             "file": items.source.name if items else paths[0].name,
         },
-        arms=[{"name": arm, "model": arm, "samples": samples.get(arm, 1), "items": len(asked)} for arm in arms],
+        arms=[{"name": arm, "model": arm, "samples": samples.get(arm, 1), "items": len(run_items)} for arm in arms],
         seed=0,
         engine={"name": "lmms-eval"},
     )
@@ -105,14 +108,14 @@ def import_samples(
         for record in records:
             if record["key"] not in run.done:
                 run.append(record)
-        metrics = summarise(read_run(run.folder).records(), asked, {arm: samples.get(arm, 1) for arm in arms})
-        metrics["problems"] = [f"{count} {what}" for what, count in problems.items()]
+        metrics = summarise(read_run(run.folder).records(), run_items, {arm: samples.get(arm, 1) for arm in arms})
+        metrics["problems"] = [f"{count} {problem}" for problem, count in problems.items()]
         run.finish(metrics)
     return metrics
 
 
 def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the lines of a file, one for each item (of several filters the first)."""
+    """Yield the lines of a file, one for each item (the first of several filters)."""
     seen: set[Any] = set()
     for number, line in read_json_lines(path):
         where = f"{path}, line {number}"
@@ -124,7 +127,7 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 class _Finder:
-    """The item of a benchmark that a line is of."""
+    """Look up the benchmark item of a line."""
 
     def __init__(self, items: ItemSet) -> None:
         self.by_id = {item.id: item for item in items.items}
@@ -135,22 +138,22 @@ class _Finder:
     def __call__(self, line: Mapping[str, Any]) -> Item | None:
         prompt = _prompt(line)
         entry = _entry(line)
-        found = self.by_id.get(str(entry.get("id"))) if entry else None
-        if found is None and prompt:
-            candidates = [item for text, same in self.by_question.items() if text in prompt for item in same]
+        match = self.by_id.get(str(entry.get("id"))) if entry else None
+        if match is None and prompt:
+            candidates = [item for text, items in self.by_question.items() if text in prompt for item in items]
             candidates = [item for item in candidates if all(choice in prompt for choice in item.question.choices)]
-            # a short question may stand inside a longer one
+            # a short question may be part of a longer one
             longest = max((len(item.question.text) for item in candidates), default=0)
             candidates = [item for item in candidates if len(item.question.text) == longest]
-            found = candidates[0] if len(candidates) == 1 else None
-        shown = _choices(prompt)
-        if found is not None and sorted(shown) == sorted(found.question.choices):
-            found = replace(found, question=replace(found.question, choices=shown))
-        return found
+            match = candidates[0] if len(candidates) == 1 else None
+        choices = _choices(prompt)
+        if match is not None and sorted(choices) == sorted(match.question.choices):
+            match = replace(match, question=replace(match.question, choices=choices))
+        return match
 
 
 def _item(line: Mapping[str, Any], where: str) -> Item:
-    """Return the item that a line itself describes."""
+    """Build an item from the line alone."""
     entry, prompt = _entry(line) or {}, _prompt(line)
     choices = entry.get("choices")
     if isinstance(choices, str):
@@ -183,7 +186,7 @@ def _entry(line: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 def _prompt(line: Mapping[str, Any]) -> str:
     prompt = line.get("input")
-    if prompt is None:  # before 0.4 the arguments stood in the line
+    if prompt is None:  # before 0.4 the arguments were in the line
         arguments = line.get("arguments")
         while isinstance(arguments, list) and arguments:
             arguments = arguments[0]
@@ -192,10 +195,10 @@ def _prompt(line: Mapping[str, Any]) -> str:
 
 
 def _choices(prompt: str) -> tuple[str, ...]:
-    """Return the choices that a prompt lists as "A. words", if their letters follow each other from A."""
-    found = _CHOICE.findall(prompt)
-    letters = "".join(letter for letter, _ in found)
-    return tuple(words for _, words in found) if letters and "ABCDEFGHIJ".startswith(letters) else ()
+    """Return the choices that a prompt lists as "A. words", if their letters are consecutive from A."""
+    matches = _CHOICE.findall(prompt)
+    letters = "".join(letter for letter, _ in matches)
+    return tuple(words for _, words in matches) if letters and "ABCDEFGHIJ".startswith(letters) else ()
 
 
 def _records(line: Mapping[str, Any], item: Item, arm: str, where: str) -> Iterator[dict[str, Any]]:

@@ -1,14 +1,14 @@
-"""Where an answer rests in a clip, for any model: occlude one window at a time, and see how the answer changes.
+"""Occlude one window of a clip at a time, and measure the change of the answer, for any model.
 
-The clip is cut into windows of equal length. With each of them replaced by silence (or by noise as loud as the clip),
-the model reads the same finished text again, and the *drop* is how much the log-probability of the answer, of a part or
-of a claim falls (in nats; after Zeiler and Fergus, arXiv 1311.2901, on time in place of image patches). A window whose
-sound is needed has a large drop; one that speaks against the text has a negative one.
+The clip is cut into windows of equal length. With each of them replaced by silence (or by noise of the clip's level),
+the model scores the same finished text again. The *drop* is the decrease in log-probability of the answer, of a part or
+of a claim (in nats; after Zeiler and Fergus, arXiv 1311.2901, on time in place of image patches). A window that the
+text depends on has a large drop; one that contradicts the text has a negative one.
 
-Engines that score no text (services) are asked anew for each window: the drop is then 1 where the answer changed.
+Engines that score no text (services) generate a new answer per window: the drop is then 1 if the answer changed.
 
-Occlusion needs no attention and says more: what is attended to need not matter. ``agreement`` is Spearman's rank
-correlation of drop and attention over the windows.
+Occlusion needs no attention and is more informative: attention does not imply relevance. ``agreement`` is Spearman's
+rank correlation of drop and attention over the windows.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ _MAX_WINDOWS = 200
 
 @dataclass(frozen=True, eq=False)
 class Occlusion:
-    """What occluding each window did to some spans of a text (S spans, N windows).
+    """The effect of occluding each window on spans of a text (S spans, N windows).
 
     Attributes:
-        edges: (N + 1,) where windows begin and end, s.
+        edges: (N + 1,) boundaries of the windows, s.
         spans: (S) character spans of the text.
-        base: (S,) log-probability of each span with the whole clip; NaN where it is not known.
-        drops: (S, N) by how much it falls with the window occluded, nats; for ``changed answer`` 0 or 1.
-        measure: What ``drops`` is.
-        fill: What windows were replaced by.
-        finished: Windows that were computed; the rest is NaN.
+        base: (S,) log-probability of each span with the whole clip; NaN if unknown.
+        drops: (S, N) decrease with the window occluded, nats; for ``changed answer`` 0 or 1.
+        measure: The quantity in ``drops``.
+        fill: The replacement of windows.
+        finished: Number of computed windows; the rest is NaN.
     """
 
     edges: np.ndarray
@@ -58,7 +58,7 @@ class Occlusion:
     finished: int
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values; NaN as null."""
+        """Return plain JSON values; NaN becomes null."""
 
         def plain(values: np.ndarray) -> list[Any]:
             return [None if math.isnan(value) else round(float(value), 5) for value in values]
@@ -75,18 +75,18 @@ class Occlusion:
 
 
 def answer_span(text: str) -> Span:
-    """Return the characters of the answer in a trace; of the whole text where it has no answer part."""
+    """Return the span of the answer in a trace; of the whole text without an answer part."""
     parts = [part for part in parse_trace(text).parts if part.kind == "answer"]
     return parts[-1].chars if parts and parts[-1].chars.stop > parts[-1].chars.start else Span(0, len(text))
 
 
 def occluded_clips(clip: Clip, windows: int, fill: Fill = "silence", seed: int = 0) -> tuple[np.ndarray, list[Clip]]:
-    """Return the clip with each window replaced, one after the other.
+    """Return copies of the clip, each with one window replaced.
 
     Args:
         clip: The recording.
-        windows: How many windows of equal length, 2 or more.
-        fill: What replaces a window; ``noise`` is white and has the RMS of the clip.
+        windows: Number of windows of equal length, 2 or more.
+        fill: Replacement of a window; ``noise`` is white and has the RMS of the clip.
         seed: Seed of the noise.
 
     Returns:
@@ -126,43 +126,43 @@ def occlusion_steps(
     batch_size: int = 8,
     decoding: Decoding | None = None,
 ) -> Iterator[Occlusion]:
-    """Occlude a clip window by window, and measure how spans of a text depend on each.
+    """Occlude a clip window by window, and measure the effect on spans of a text.
 
-    The cost is known before: windows + 1 passes.
+    The cost is windows + 1 passes.
 
     Args:
-        engine: What runs the arm; one that scores texts gives log-probabilities, another changed answers.
+        engine: Engine that runs the arm; if it scores texts, drops are log-probabilities, else changed answers.
         clip: The recording.
-        question: What was asked.
-        arm: Who was asked.
-        text: The trace that the arm wrote.
+        question: The question.
+        arm: The arm.
+        text: The arm's trace.
         spans: Character spans of the text; by default the answer's.
-        windows: How many windows.
-        fill: What replaces a window.
-        batch_size: Windows at a time.
-        decoding: Where the arm is asked anew.
+        windows: Number of windows.
+        fill: Replacement of a window.
+        batch_size: Windows per batch.
+        decoding: Decoding parameters of new answers.
 
     Yields:
-        The drops so far, after each batch; what is not known yet is NaN.
+        The drops so far, after each batch; windows not computed yet are NaN.
 
     Raises:
-        EngineError: There are too few or too many windows, no such fill, or the engine cannot.
+        EngineError: There are too few or too many windows, no such fill, or the engine fails.
     """
     scoring = engine.engine_for(arm).scoring
     chosen = tuple(spans) if spans and scoring else (answer_span(text),)
-    # The clip itself, then one copy for each window, in batches.
+    # Process the clip itself, then one copy for each window, in batches.
     edges, clips = occluded_clips(clip, windows, fill)
     requests = [Request(each, question, arm) for each in (clip, *clips)]
     values: list[Any] = []
     for first in range(0, windows + 1, max(1, batch_size)):
         batch = requests[first : first + max(1, batch_size)]
-        # Log-probability of the text where the engine can score it; else the answer to the occluded clip.
+        # Score the text if the engine can; else generate an answer to the occluded clip.
         if scoring:
             scored = engine.score(batch, text, batch_size=len(batch))
             values += [np.array([_sum_of(tokens, span) for span in chosen]) for tokens in scored]
         else:
             values += [_answer_of(each) for each in engine.generate_batch(batch, decoding, batch_size=len(batch))]
-        # Drops: a changed answer counts 1; of log-probabilities the difference counts.
+        # Drops: 1 for a changed answer; otherwise the difference of log-probabilities.
         drops = np.full((len(chosen), windows), np.nan)
         for place, value in enumerate(values[1:]):
             drops[:, place] = values[0] - value if scoring else float(value != values[0])
@@ -185,11 +185,11 @@ def occlude(
     decoding: Decoding | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Occlusion:
-    """Occlude a clip window by window; wait for the last.
+    """Occlude a clip window by window, and return the final result.
 
     Args:
         engine, clip, question, arm, text, spans, windows, fill, batch_size, decoding: As of :func:`occlusion_steps`.
-        report: Called with passes done and their number.
+        report: Called with the number of finished passes and the total.
 
     Returns:
         All drops.
@@ -206,7 +206,7 @@ def occlude(
 
 
 def attention_agreement(occlusion: Occlusion, record: AttentionRecord, tokens: Sequence[Span]) -> float | None:
-    """Correlate by ranks, over windows, the drop of the first span and the attention of its tokens to the window.
+    """Correlate by rank, over windows, the drop of the first span with the attention of its tokens to the window.
 
     Args:
         occlusion: With at least three windows computed.
@@ -214,7 +214,7 @@ def attention_agreement(occlusion: Occlusion, record: AttentionRecord, tokens: S
         tokens: Character span of each token of the record.
 
     Returns:
-        Spearman's rho in [-1, 1]; None where either side is constant, or no token lies in the span.
+        Spearman's rho in [-1, 1]; None if either side is constant, or no token lies in the span.
     """
     from scipy.stats import spearmanr
 
@@ -230,10 +230,10 @@ def attention_agreement(occlusion: Occlusion, record: AttentionRecord, tokens: S
     inside = (places >= 0) & (places < windows)
     attention = np.bincount(places[inside], weights=columns[inside], minlength=windows)
     drops = occlusion.drops[0]
-    there = ~np.isnan(drops)
-    if there.sum() < 3 or np.ptp(drops[there]) == 0 or np.ptp(attention[there]) == 0:
+    measured = ~np.isnan(drops)
+    if measured.sum() < 3 or np.ptp(drops[measured]) == 0 or np.ptp(attention[measured]) == 0:
         return None
-    return float(spearmanr(drops[there], attention[there]).statistic)
+    return float(spearmanr(drops[measured], attention[measured]).statistic)
 
 
 def _overlap(chars: Span, span: Span) -> bool:
@@ -241,9 +241,9 @@ def _overlap(chars: Span, span: Span) -> bool:
 
 
 def _sum_of(tokens: Sequence[Any], span: Span) -> float:
-    """Return the log-probability of the tokens that overlap the span; NaN where there is none."""
-    inside = [token.logprob for token in tokens if _overlap(token.chars, span)]
-    return sum(inside) if inside else math.nan
+    """Return the log-probability of the tokens that overlap the span; NaN if there is none."""
+    logprobs = [token.logprob for token in tokens if _overlap(token.chars, span)]
+    return sum(logprobs) if logprobs else math.nan
 
 
 def _answer_of(generation: Any) -> str | None:

@@ -1,16 +1,16 @@
-"""The answers of a run in the shape of the official file, so that the official scripts score them unchanged.
+"""Write the answers of a run in the official format, so that the unmodified official scripts score them.
 
-Every entry of the question file comes back as it was, with the keys that scripts read:
+Every entry of the question file is copied, with the keys that the scripts read:
 
     model_output, model_prediction   MMAU (its script, its README)
     answer_prediction                MMAR
-    thinking_prediction              MMAR-Rubrics: all that was written before the answer
+    thinking_prediction              MMAR-Rubrics: all text before the answer
 
-The prediction is the choice that the answer names, else the words of the answer, else those of the reply: it is never
-empty where the model wrote anything.
+The prediction is the choice that the answer names, else the words of the answer, else those of the reply. It is empty
+only for an empty reply.
 
-An item that has no answer has none of the keys: the scripts leave it out of their denominator. Of several samples the
-first is written.
+An item without an answer has none of the keys: the scripts exclude it from their denominator. Of several samples only
+the first is written.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["prediction_keys", "write_predictions"]
 
 
 def prediction_keys(prediction: str, text: str) -> dict[str, str]:
-    """Return the keys that the official scripts read of one answer.
+    """Return one answer under the keys that the official scripts read.
 
     Args:
         prediction: The predicted answer.
@@ -56,18 +56,20 @@ def write_predictions(run: Run, items: ItemSet, arms: Sequence[str], folder: Pat
         run: The finished run.
         items: Its items.
         arms: Names of the arms.
-        folder: Where the files go.
+        folder: The folder to write.
 
     Returns:
-        The files by the arms' names.
+        The files by arm name.
     """
-    found: dict[str, dict[str, dict[str, str]]] = {name: {} for name in arms}
+    predictions_by_arm: dict[str, dict[str, dict[str, str]]] = {name: {} for name in arms}
     for record in run.records():
-        if record["status"] == "ok" and record["sample"] == 0 and record["arm"] in found:
-            found[record["arm"]][record["id"]] = prediction_keys(answer_of(record).prediction, record["text"])
+        if record["status"] == "ok" and record["sample"] == 0 and record["arm"] in predictions_by_arm:
+            predictions_by_arm[record["arm"]][record["id"]] = prediction_keys(
+                answer_of(record).prediction, record["text"]
+            )
     folder.mkdir(parents=True, exist_ok=True)
     files: dict[str, Path] = {}
-    for name, predictions in found.items():
+    for name, predictions in predictions_by_arm.items():
         entries: list[dict[str, Any]] = [
             entry | predictions.get(item.id, {}) for item, entry in zip(items.items, items.official, strict=True)
         ]
@@ -80,9 +82,9 @@ def write_predictions(run: Run, items: ItemSet, arms: Sequence[str], folder: Pat
     return files
 
 
-def _file_name(arm: str, taken: Sequence[str]) -> str:
+def _file_name(arm: str, used_names: Sequence[str]) -> str:
     plain = re.sub(r"[^\w.+-]+", "-", arm).strip("-.") or "arm"
     name, number = plain, 2
-    while name in taken:
+    while name in used_names:
         name, number = f"{plain}-{number}", number + 1
     return name

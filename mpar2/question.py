@@ -1,15 +1,15 @@
-"""Questions, items and events, and when an answer counts as right: plain data that every other module shares.
+"""Questions, items and events, and the matching of answers: plain data shared by all modules.
 
 Conventions: times are seconds from the start of the clip, intervals are half-open ``[onset_s, offset_s)``;
-an unknown value is ``None``, never a made-up one.
+an unknown value is ``None``, never a placeholder.
 
 Two rules decide whether a prediction is right:
 
-``string_match``  the rule of the official MMAU and MMAR scripts (sets of words). It is what published numbers use. It
-                  rejects right answers in wrapper sentences ("(A) Man" where another choice is "A child"), so map the
+``string_match``  the rule of the official MMAU and MMAR scripts (sets of words), used for published results. It
+                  rejects right answers in wrapper sentences ("(A) Man" when another choice is "A child"), so map the
                   prediction with ``match_choice`` first; and it accepts the words of the answer in another order.
-``strict_match``  normalised equality with the choice that the prediction names. Order counts, so it is what a training
-                  reward uses.
+``strict_match``  normalised equality with the choice that the prediction names. Word order counts, so training
+                  rewards use it.
 """
 
 from __future__ import annotations
@@ -46,22 +46,22 @@ __all__ = [
 MAX_QUESTION_CHARS = 1000
 MAX_CHOICE_CHARS = 300
 MAX_CHOICES = 26  # letters
-# of an item, in a file of items and in a line of a run: what a reader takes, the writer takes
+# limits of an item, equal in a file of items and in a line of a run, for readers and writers
 MAX_TEXT_CHARS = 400_000
 MAX_LABEL_CHARS = 4000
-_MAX_ID_CHARS = 3700  # with the names of arm and sample a label
+_MAX_ID_CHARS = 3700  # with the names of arm and sample at most a label
 _MAX_LISTED = 100  # choices
 _MAX_EVENTS = 10_000
 _FOREVER_S = 1e9
 
 
 class QuestionError(MPAR2Error, ValueError):
-    """A question cannot be asked as it stands; the message says what to change."""
+    """The question is invalid; the message gives the remedy."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something audible: a label and, where known, when it sounds (seconds)."""
+    """An audible event: a label and, if known, its times in seconds."""
 
     label: str
     onset_s: float | None = None
@@ -83,10 +83,10 @@ class Question:
 
 @dataclass(frozen=True)
 class Item:
-    """One clip (by path) and one question of a benchmark, with its truth where it has one.
+    """One clip (by path) and one question of a benchmark, with its truth if available.
 
-    ``truth_origin`` says where ``events`` come from: ``scene`` (exact annotation), ``human``, ``cue``, or
-    ``caption:<model>``; ``None`` when there is no truth.
+    ``truth_origin`` is the source of ``events``: ``scene`` (exact annotation), ``human``, ``cue``, or
+    ``caption:<model>``; ``None`` without truth.
     """
 
     id: str
@@ -113,62 +113,62 @@ def choice_letter(index: int) -> str:
 
 
 def make_question(text: str, choices: Iterable[str] = (), **known: Any) -> Question:
-    """Make a question from a user's input and check it.
+    """Build a question from a user's input and check it.
 
-    Benchmark items are not held to these rules (MMAU repeats choices): build :class:`Question` directly.
+    These rules do not apply to benchmark items (MMAU repeats choices): build :class:`Question` directly.
 
     Args:
         text: The question, 1 to ``MAX_QUESTION_CHARS`` characters without surrounding blanks.
-        choices: None, or 2 to ``MAX_CHOICES`` different ones. Blank ones (empty lines of a text box) are dropped.
+        choices: None, or 2 to ``MAX_CHOICES`` distinct ones. Blank ones (empty lines of a text box) are dropped.
         **known: Further fields of :class:`Question`. An ``answer`` may name a choice by its letter.
 
     Returns:
-        The question; its answer is in the words of its choice.
+        The question; its answer is the text of its choice.
 
     Raises:
-        QuestionError: Text, choices or answer break a rule; the message says which and what to change.
+        QuestionError: Text, choices or answer are invalid; the message gives the problem and the remedy.
     """
     if isinstance(choices, str):
         raise QuestionError("the choices came as one text; give a list, one entry for each choice")
     text = text.strip()
-    kept = tuple(stripped for choice in choices if (stripped := choice.strip()))
+    cleaned = tuple(stripped for choice in choices if (stripped := choice.strip()))
     if not text:
         raise QuestionError("the question is empty: write what you want to know about the audio")
     if len(text) > MAX_QUESTION_CHARS:
         raise QuestionError(f"the question has {len(text)} characters; the limit is {MAX_QUESTION_CHARS}: shorten it")
-    if len(kept) == 1:
+    if len(cleaned) == 1:
         raise QuestionError("there is only one choice: give at least two, or none for an open question")
-    if len(kept) > MAX_CHOICES:
-        raise QuestionError(f"there are {len(kept)} choices; the limit is {MAX_CHOICES}: remove some")
-    seen: dict[str, str] = {}
-    for choice in kept:
+    if len(cleaned) > MAX_CHOICES:
+        raise QuestionError(f"there are {len(cleaned)} choices; the limit is {MAX_CHOICES}: remove some")
+    originals: dict[str, str] = {}
+    for choice in cleaned:
         if len(choice) > MAX_CHOICE_CHARS:
             raise QuestionError(
                 f"the choice '{choice[:40]}…' has {len(choice)} characters; the limit is {MAX_CHOICE_CHARS}: "
                 "shorten it, and write one choice on each line"
             )
-        key = _normal(choice)
-        if key in seen:
-            raise QuestionError(f"the choices '{seen[key]}' and '{choice}' are the same: change or remove one")
-        seen[key] = choice
+        key = _normalise(choice)
+        if key in originals:
+            raise QuestionError(f"the choices '{originals[key]}' and '{choice}' are the same: change or remove one")
+        originals[key] = choice
     answer = known.pop("answer", None)
-    if answer is not None and kept:
-        named = match_choice(answer, kept)
-        if named is None:
+    if answer is not None and cleaned:
+        match = match_choice(answer, cleaned)
+        if match is None:
             raise QuestionError(f"the right answer '{answer[:80]}' is not one of the choices: copy one of them")
-        answer = named
-    return Question(text=text, choices=kept, answer=answer, **known)
+        answer = match
+    return Question(text=text, choices=cleaned, answer=answer, **known)
 
 
 def resolve_answer(answer: str | None, choices: Sequence[str]) -> str | None:
-    """Return a true answer in the words of its choice; data sets also give its letter, or other case or punctuation.
+    """Map a true answer to the text of its choice; data sets also use letters, or other case or punctuation.
 
     Args:
-        answer: The answer as the data has it; None where it is withheld.
+        answer: The answer in the data; None if withheld.
         choices: The choices of the question; empty for an open question.
 
     Returns:
-        The choice that ``answer`` names; ``answer`` itself where it names none.
+        The choice that ``answer`` names; ``answer`` itself if it names none.
 
     >>> resolve_answer("B", ["Man", "Woman"]), resolve_answer("Nobody", ["Man", "Woman"])
     ('Woman', 'Nobody')
@@ -188,11 +188,11 @@ _LETTER_AND_TEXT = re.compile(
 def match_choice(text: str | None, choices: Sequence[str]) -> str | None:
     """Find the choice that a text names by its letter, by "(A) its text", or by its text.
 
-    Texts are compared without case, surrounding quotes and final punctuation. The text goes before the letter: with
-    choices ("B", "A"), "A" is the second, "(A)" the first. A letter beside another choice's text is ambiguous.
+    Texts are compared without case, surrounding quotes and final punctuation. The text precedes the letter: with
+    choices ("B", "A"), "A" is the second, "(A)" the first. A letter with another choice's text is ambiguous.
 
     Args:
-        text: The text; None or blank names nothing.
+        text: The text; None or a blank one names nothing.
         choices: The choices, in the order of their letters.
 
     Returns:
@@ -205,13 +205,13 @@ def match_choice(text: str | None, choices: Sequence[str]) -> str | None:
     """
     if not text or not text.strip():
         return None
-    found = _by_text(text, choices)
-    if found or len(choices) > MAX_CHOICES:
-        return _the_one(found)
-    said = text.strip().strip(_QUOTES).strip()
-    if match := _LETTER.fullmatch(said):
+    matches = _by_text(text, choices)
+    if matches or len(choices) > MAX_CHOICES:
+        return _only(matches)
+    label = text.strip().strip(_QUOTES).strip()
+    if match := _LETTER.fullmatch(label):
         return _by_letter(match, choices)
-    if match := _LETTER_AND_TEXT.fullmatch(said):
+    if match := _LETTER_AND_TEXT.fullmatch(label):
         lettered = _by_letter(match, choices)
         return lettered if lettered is not None and lettered in _by_text(match[4], choices) else None
     return None
@@ -223,44 +223,46 @@ def _by_letter(match: re.Match[str], choices: Sequence[str]) -> str | None:
 
 
 def _by_text(text: str, choices: Sequence[str]) -> list[str]:
-    """Return the different choices whose text this is.
+    """Return the distinct choices with this text.
 
     More than one only if they differ in case or punctuation alone.
     """
     exact = [choice for choice in choices if choice.strip() == text.strip()]
     if exact:
         return exact[:1]
-    wanted = _normal(text)
-    found = [choice for i, choice in enumerate(choices) if wanted in (_normal(choice), _without_own_letter(i, choice))]
-    return list(dict.fromkeys(found))
+    target = _normalise(text)
+    matches = [
+        choice for i, choice in enumerate(choices) if target in (_normalise(choice), _without_own_letter(i, choice))
+    ]
+    return list(dict.fromkeys(matches))
 
 
 def _without_own_letter(index: int, choice: str) -> str:
-    """Return a choice without a letter of its own: some MMAU choices begin with "A.", and a model may leave it out."""
+    """Return a choice without its own letter: some MMAU choices begin with "A.", which a model may omit."""
     match = _LETTER_AND_TEXT.fullmatch(choice.strip())
-    own = match and ord((match[1] or match[2] or match[3]).upper()) - ord("A") == index
-    return _normal(match[4]) if match and own else _normal(choice)
+    is_own = match and ord((match[1] or match[2] or match[3]).upper()) - ord("A") == index
+    return _normalise(match[4]) if match and is_own else _normalise(choice)
 
 
-def _the_one(found: Sequence[str]) -> str | None:
-    return found[0] if len(found) == 1 else None
+def _only(matches: Sequence[str]) -> str | None:
+    return matches[0] if len(matches) == 1 else None
 
 
 _QUOTES = "\"'`*“”‘’«»"
 
 
-def _normal(text: str) -> str:
-    """Fold what does not tell choices apart: case, compatibility forms, blanks, quotes around, final punctuation."""
+def _normalise(text: str) -> str:
+    """Fold case, compatibility forms, blanks, surrounding quotes and final punctuation."""
     folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-    bare = folded.strip(_QUOTES).rstrip(".!?,;:").strip(_QUOTES).strip()
-    return bare or folded  # "?" as a choice stays "?"
+    stripped = folded.strip(_QUOTES).rstrip(".!?,;:").strip(_QUOTES).strip()
+    return stripped or folded  # "?" as a choice stays "?"
 
 
 def strict_match(answer: str, prediction: str | None, choices: Sequence[str] = ()) -> bool:
     """Compare a prediction with the answer by normalised equality.
 
     Args:
-        answer: The true answer, in the words of its choice.
+        answer: The true answer, as written in its choice.
         prediction: The predicted answer; None is wrong.
         choices: The choices of the question; empty for an open question.
 
@@ -269,15 +271,15 @@ def strict_match(answer: str, prediction: str | None, choices: Sequence[str] = (
     """
     if not prediction:
         return False
-    named = match_choice(prediction, choices) if choices else prediction
-    return named is not None and _normal(named) == _normal(answer)
+    choice = match_choice(prediction, choices) if choices else prediction
+    return choice is not None and _normalise(choice) == _normalise(answer)
 
 
 def string_match(answer: str, prediction: str | None, choices: Sequence[str]) -> bool:
-    """Compare a prediction with the answer by the official rule of MMAU and MMAR, word for word.
+    """Compare a prediction with the answer by the official rule of MMAU and MMAR.
 
-    With the sets of lower-case words A of the answer, P of the prediction, and B of all words that other choices have
-    and the answer has not: right iff P is not empty, A is a subset of P, and P and B are disjoint.
+    Let A be the set of lower-case words of the answer, P that of the prediction, and B that of all other choices
+    without A. The prediction is right iff P is not empty, A is a subset of P, and P and B are disjoint.
 
     Args:
         answer: The true answer.
@@ -287,11 +289,11 @@ def string_match(answer: str, prediction: str | None, choices: Sequence[str]) ->
     Source:
         ``evaluation.py`` of MMAU (arXiv 2410.19168) and of MMAR (arXiv 2505.13032).
     """
-    said, wanted = _words(prediction or ""), _words(answer)
-    if not said:
+    prediction_words, answer_words = _words(prediction or ""), _words(answer)
+    if not prediction_words:
         return False
-    wrong = set().union(*(_words(choice) - wanted for choice in choices))
-    return wanted <= said and said.isdisjoint(wrong)
+    other_words = set().union(*(_words(choice) - answer_words for choice in choices))
+    return answer_words <= prediction_words and prediction_words.isdisjoint(other_words)
 
 
 def _words(text: str) -> set[str]:
@@ -302,10 +304,10 @@ _QUESTION_KEYS = ("answer", "domain", "category", "sub_category", "difficulty")
 
 
 def item_to_json(item: Item) -> dict[str, Any]:
-    """Return the item as flat, plain JSON values: the ``item`` of a run's lines. An empty ``extra`` is left out.
+    """Return the item as flat JSON values, the ``item`` of a run's lines. An empty ``extra`` is omitted.
 
     Args:
-        item: Of a benchmark.
+        item: Item of a benchmark.
 
     Returns:
         Plain JSON values.
@@ -324,37 +326,39 @@ def item_to_json(item: Item) -> dict[str, Any]:
 
 
 def item_from_json(data: Mapping[str, Any], id: str | None = None) -> Item:
-    """Read an item from plain JSON values, the inverse of :func:`item_to_json`.
+    """Build an item from JSON values, the inverse of :func:`item_to_json`.
 
     Args:
-        data: The fields of the item. Unknown fields are left out; null and missing are the same.
-        id: The id of an item that has none of its own.
+        data: The fields of the item. Unknown fields are ignored; null and missing are the same.
+        id: Default id.
 
     Returns:
-        The item; an answer that is given as a letter is resolved to its choice.
+        The item; an answer letter is replaced by its choice.
 
     Raises:
-        QuestionError: A field is of a wrong type (NaN is no text and no time); the message names item and field.
+        QuestionError: A field has a wrong type (NaN is neither text nor a time); the message names item and field.
     """
     # The id: the item's own, else the caller's.
-    own = data.get("id")
-    if own is not None and (isinstance(own, bool) or not isinstance(own, str | int) or own == ""):
-        raise QuestionError(f"'id' is {_shown(own)}; a text or a whole number is needed")
-    id = id if own is None else own
+    own_id = data.get("id")
+    if own_id is not None and (isinstance(own_id, bool) or not isinstance(own_id, str | int) or own_id == ""):
+        raise QuestionError(f"'id' is {_quote(own_id)}; a text or a whole number is needed")
+    id = id if own_id is None else own_id
     if id is None:
         raise QuestionError("an item has no id: give one as 'id'")
     where = f"item {str(id)[:80]}: " if id != "" else ""
+    # Texts, with their limits.
     _check_length("id", str(id), _MAX_ID_CHARS, where)
     for key in ("audio", "question", *_QUESTION_KEYS, "caption", "truth_origin"):
         value = data.get(key)
         if not isinstance(value, str) and (value is not None or key in ("audio", "question")):
-            raise QuestionError(f"{where}'{key}' is {_shown(value)}; a text is needed")
+            raise QuestionError(f"{where}'{key}' is {_quote(value)}; a text is needed")
         _check_length(key, value or "", MAX_TEXT_CHARS if key in ("question", "caption") else MAX_LABEL_CHARS, where)
+    # Choices before the answer, which may be the letter of one.
     choices = data.get("choices")
     if choices is not None and not (
         isinstance(choices, list | tuple) and all(isinstance(choice, str) for choice in choices)
     ):
-        raise QuestionError(f"{where}'choices' is {_shown(choices)}; a list of texts is needed, one for each choice")
+        raise QuestionError(f"{where}'choices' is {_quote(choices)}; a list of texts is needed, one for each choice")
     choices = tuple(choices or ())
     if len(choices) > _MAX_LISTED:
         raise QuestionError(f"{where}'choices' has {len(choices)} entries; the limit is {_MAX_LISTED}")
@@ -386,7 +390,7 @@ def _extra_from_json(extra: Any, where: str) -> dict[str, Any]:
     if extra is None:
         return {}
     if not isinstance(extra, Mapping):
-        raise QuestionError(f"{where}'extra' is {_shown(extra)}; an object is needed")
+        raise QuestionError(f"{where}'extra' is {_quote(extra)}; an object is needed")
     try:
         length = len(json.dumps(extra, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
@@ -400,26 +404,26 @@ def _events_from_json(events: Any, where: str) -> tuple[Event, ...] | None:
     if events is None:
         return None
     if not isinstance(events, list | tuple):
-        raise QuestionError(f"{where}'events' is {_shown(events)}; a list of objects with a 'label' is needed")
+        raise QuestionError(f"{where}'events' is {_quote(events)}; a list of objects with a 'label' is needed")
     if len(events) > _MAX_EVENTS:
         raise QuestionError(f"{where}'events' has {len(events):,} entries; the limit is {_MAX_EVENTS:,}")
-    read = []
+    parsed = []
     for number, event in enumerate(events, 1):
         if not isinstance(event, Mapping) or not isinstance(event.get("label"), str) or not event["label"].strip():
             raise QuestionError(
-                f"{where}entry {number} of 'events' is {_shown(event)}; an object with a text as 'label' is needed"
+                f"{where}entry {number} of 'events' is {_quote(event)}; an object with a text as 'label' is needed"
             )
         _check_length(f"label' of entry {number} in 'events", event["label"], MAX_LABEL_CHARS, where)
         times = event.get("onset_s"), event.get("offset_s")
         for key, time in zip(("onset_s", "offset_s"), times, strict=True):
             if time is not None and not (type(time) in (int, float) and abs(time) < _FOREVER_S):
                 raise QuestionError(
-                    f"{where}'{key}' of entry {number} in 'events' is {_shown(time)}; seconds or null are needed"
+                    f"{where}'{key}' of entry {number} in 'events' is {_quote(time)}; seconds or null are needed"
                 )
-        read.append(Event(event["label"], *times))
-    return tuple(read)
+        parsed.append(Event(event["label"], *times))
+    return tuple(parsed)
 
 
-def _shown(value: Any) -> str:
+def _quote(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:59] + "…"

@@ -1,23 +1,23 @@
-"""One set of replies under every rule in use: why the same model has different numbers in different reports.
+"""Score one set of replies under every rule, to explain why one model has different numbers in different reports.
 
-Each rule reads the text of a reply as its tool does; nothing is generated again.
+Each rule parses the text of a reply like its original tool; nothing is generated again.
 
 ================  ====================================================================================================
-rule              reads
+rule              scored value
 ================  ====================================================================================================
-``official``      the MMAU and MMAR scripts on the prediction that this project writes for them (``mpar2.answers``)
-``official_raw``  the same scripts on the reply as it is, after its thoughts, without any reading of answers
-``strict``        the choice that the answer names without doubt; anything else is wrong
-``letter``        the last letter of a choice that stands alone in the reply, "B" or "(B)"; anything else is wrong
-``lmms_eval``     lmms-eval's parser of MMAU, MMAR and MMSU: "(B)", then " B ", then "B."; it *guesses* where it finds
-                  none, and the value is that guess's expectation, one over the number of letters that it guesses among
+``official``      the MMAU and MMAR scripts on this project's prediction (``mpar2.answers``)
+``official_raw``  the same scripts on the raw reply after its thoughts, without answer parsing
+``strict``        the only choice that the answer names; anything else is wrong
+``letter``        the last separate letter of a choice in the reply, "B" or "(B)"; anything else is wrong
+``lmms_eval``     lmms-eval's parser of MMAU, MMAR and MMSU: "(B)", then " B ", then "B."; without a match it
+                  *guesses*, and the value is the expectation of the guess, one over its number of letters
 ``nemo``          NeMo-RL's reward: the content of <answer>, letters and digits only, equals the answer
-``judge``         a file of other verdicts, joined by key
+``judge``         verdicts of another judge from a file, joined by key
 ================  ====================================================================================================
 
 ``shuffled`` is the share that would stay right if the choices had been listed in another order and the model had
-written the same words: an answer by words stays, one by a bare letter means another choice. It says how much of a
-number hangs on the order of the choices, as far as that can be known without asking again.
+written the same words: an answer in words stays right, a bare letter refers to another choice. It measures how much a
+result depends on the order of the choices, as far as possible without generating again.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ RULES = ("official", "official_raw", "strict", "letter", "lmms_eval", "nemo")
 
 
 class RescoreError(MPAR2Error, ValueError):
-    """A run cannot be scored again as asked; the message says why."""
+    """A run cannot be rescored; the message gives the reason."""
 
 
 class Rescored(NamedTuple):
-    """One answer under every rule: ``values`` in [0, 1] by rule; ``guessed`` where lmms-eval would have guessed."""
+    """One answer under every rule: ``values`` in [0, 1] by rule; ``guessed`` if lmms-eval would have guessed."""
 
     key: str
     id: str
@@ -67,23 +67,25 @@ def score_by_rules(text: str, answer: str, choices: tuple[str, ...] | list[str])
 
     Args:
         text: The whole reply.
-        answer: The true choice, in its own words.
-        choices: The choices as they were listed.
+        answer: The true choice, as listed.
+        choices: The choices, in their listed order.
 
     >>> score_by_rules("The answer is B.", "Woman", ["Man", "Woman"])[0]["letter"]
     1.0
     """
     trace = parse_trace(text)
     record = {"text": text, "item": {"choices": choices}}
-    given = answer_of(record, trace)
+    parsed = answer_of(record, trace)
     reply = _reply(trace)
     lmms, guessed = _lmms_eval(reply, answer, choices)
-    named = given.choice if choices else given.words
-    by_letter = named is not None and strict_match(answer, named, choices) and not _in_words(reply, named)
+    predicted = parsed.choice if choices else parsed.words
+    by_letter = (
+        predicted is not None and strict_match(answer, predicted, choices) and not _contains_words(reply, predicted)
+    )
     values = {
-        "official": float(string_match(answer, given.prediction, choices)),
+        "official": float(string_match(answer, parsed.prediction, choices)),
         "official_raw": float(string_match(answer, reply, choices)),
-        "strict": float(strict_match(answer, named, choices)),
+        "strict": float(strict_match(answer, predicted, choices)),
         "letter": float(_last_letter(reply, choices) == answer),
         "lmms_eval": lmms,
         "nemo": float(_nemo(text, answer)),
@@ -94,25 +96,25 @@ def score_by_rules(text: str, answer: str, choices: tuple[str, ...] | list[str])
 
 
 def _reply(trace: Trace) -> str:
-    """Return what tools see: the answer part, else what stands outside of thoughts, else everything."""
+    """Return the part that tools score: the answer part, else the text outside of thoughts, else everything."""
     tagged = [part for part in trace.of_kind("answer") if part.text.strip()]
     if tagged:
         return tagged[-1].text.strip()
     return visible_text(trace) or trace.text.strip()
 
 
-def _in_words(reply: str, choice: str) -> bool:
+def _contains_words(reply: str, choice: str) -> bool:
     return string_match(choice, reply, ())
 
 
 def _last_letter(reply: str, choices: tuple[str, ...] | list[str]) -> str | None:
     letters = re.findall(r"(?<![\w'])([A-Z])(?![\w'])", reply)
-    known = [ord(letter) - ord("A") for letter in letters if ord(letter) - ord("A") < len(choices)]
-    return choices[known[-1]] if known else None
+    indices = [ord(letter) - ord("A") for letter in letters if ord(letter) - ord("A") < len(choices)]
+    return choices[indices[-1]] if indices else None
 
 
 def _lmms_eval(reply: str, answer: str, choices: tuple[str, ...] | list[str]) -> tuple[float, bool]:
-    """Apply lmms-eval's ``parse_multi_choice_response`` with its four letters; its guess becomes its expectation."""
+    """Apply lmms-eval's ``parse_multi_choice_response`` with its four letters; a guess scores its expectation."""
     cleaned = reply
     for character in ",.!?;:'":
         cleaned = cleaned.strip(character)
@@ -125,7 +127,7 @@ def _lmms_eval(reply: str, answer: str, choices: tuple[str, ...] | list[str]) ->
     right = {letter for letter, choice in zip(_LMMS_LETTERS, choices, strict=False) if _same(choice, answer)}
     if not candidates:
         return len(right) / len(_LMMS_LETTERS), True
-    # Of several, the last that stands between blanks; where none does, all are at -1 and the first is taken.
+    # Of several, the last one between blanks; if there is none, all are at -1 and the first is taken.
     chosen = max(candidates, key=lambda letter: cleaned.rfind(f" {letter} "))
     return float(chosen in right), False
 
@@ -154,39 +156,39 @@ def rescore(
 
     Args:
         run: A run folder, a zip of one, or its lines.
-        items: Another version of the same questions (MMAU's original against its revision); joined by id. Answers and
-            choices are taken from there, and items that it does not have are left out.
+        items: Another version of the same questions (MMAU's original against its revision), joined by id. It replaces
+            answers and choices, and items missing from it are skipped.
         verdicts: Verdicts of a judge in [0, 1] by key, as :func:`read_verdicts` reads them.
-        arms: Only these arms.
+        arms: Names of arms to include; all by default.
 
     Raises:
         RescoreError: No answer of the run can be scored.
     """
-    wanted, other = set(arms), {item.id: item for item in items.items} if items else None
-    found = []
+    arm_names, items_by_id = set(arms), {item.id: item for item in items.items} if items else None
+    rows = []
     for record in read_run(run).records():
-        if record["status"] != "ok" or (wanted and record["arm"] not in wanted):
+        if record["status"] != "ok" or (arm_names and record["arm"] not in arm_names):
             continue
         item = record["item"]
         answer, choices = item["answer"], tuple(item["choices"] or ())
         # Another version of the question has its own answer and choices.
-        if other is not None:
-            version: Item | None = other.get(record["id"])
+        if items_by_id is not None:
+            version: Item | None = items_by_id.get(record["id"])
             if version is None:
                 continue
             answer, choices = version.question.answer, version.question.choices
         if answer is None:
             continue
-        # The reply by every rule, and by the judge where it has a verdict.
+        # Score the reply by every rule, and by the judge if it has a verdict.
         values, guessed = score_by_rules(record["text"], answer, choices)
         if verdicts is not None and record["key"] in verdicts:
             values["judge"] = verdicts[record["key"]]
         reply = " ".join(_reply(parse_trace(record["text"])).split())[:200]
         clip = item["audio"] or record["id"]
-        found.append(Rescored(record["key"], record["id"], record["arm"], clip, answer, reply, values, guessed))
-    if not found:
+        rows.append(Rescored(record["key"], record["id"], record["arm"], clip, answer, reply, values, guessed))
+    if not rows:
         raise RescoreError(f"{run}: no answer with a known truth (and of these arms and items) is there to score")
-    return found
+    return rows
 
 
 def read_verdicts(path: str | Path) -> dict[str, float]:
@@ -216,39 +218,39 @@ def rescored_table(rows: list[Rescored], reference: str = "official") -> list[di
 
     Args:
         rows: Scores of the answers, from :func:`rescore`.
-        reference: The rule that the others are compared with.
+        reference: The rule to compare the others with.
 
     Returns:
         Accuracy, paired difference from the reference, 95 % intervals over clips, and the number of items that differ.
     """
     table = []
     for arm in dict.fromkeys(row.arm for row in rows):
-        own = [row for row in rows if row.arm == arm]
-        for rule in dict.fromkeys(name for row in own for name in row.values):
-            judged = [row for row in own if rule in row.values]
-            clips = [row.clip for row in judged]
-            values = np.array([row.values[rule] for row in judged])
-            base = np.array([row.values[reference] for row in judged])
-            found = statistics.bootstrap_interval(values, groups=clips)
-            away = statistics.paired_bootstrap(base, values, groups=clips)
+        arm_rows = [row for row in rows if row.arm == arm]
+        for rule in dict.fromkeys(name for row in arm_rows for name in row.values):
+            rule_rows = [row for row in arm_rows if rule in row.values]
+            clips = [row.clip for row in rule_rows]
+            values = np.array([row.values[rule] for row in rule_rows])
+            base = np.array([row.values[reference] for row in rule_rows])
+            accuracy = statistics.bootstrap_interval(values, groups=clips)
+            difference = statistics.paired_bootstrap(base, values, groups=clips)
             table.append(
                 {
                     "arm": arm,
                     "rule": rule,
-                    "accuracy": found.estimate,
-                    "low": found.low,
-                    "high": found.high,
-                    "answers": len(judged),
-                    "items": len({row.id for row in judged}),
-                    "clips": found.n,
-                    "difference": away.estimate,
-                    "difference_low": away.low,
-                    "difference_high": away.high,
-                    "p_value": away.p_value,
+                    "accuracy": accuracy.estimate,
+                    "low": accuracy.low,
+                    "high": accuracy.high,
+                    "answers": len(rule_rows),
+                    "items": len({row.id for row in rule_rows}),
+                    "clips": accuracy.n,
+                    "difference": difference.estimate,
+                    "difference_low": difference.low,
+                    "difference_high": difference.high,
+                    "p_value": difference.p_value,
                     "more_right": int((values > base).sum()),
                     "less_right": int((values < base).sum()),
-                    "guessed": sum(row.guessed for row in judged) if rule == "lmms_eval" else None,
-                    "behind": [row.key for row in judged if row.values[rule] != row.values[reference]],
+                    "guessed": sum(row.guessed for row in rule_rows) if rule == "lmms_eval" else None,
+                    "behind": [row.key for row in rule_rows if row.values[rule] != row.values[reference]],
                 }
             )
     return table

@@ -1,33 +1,33 @@
-"""Intervals, slopes and paired tests: how sure a number of a run is, and whether two arms differ.
+"""Confidence intervals, slopes and paired tests for the results of runs.
 
 Conventions:
 
-* A value belongs to one answer. It is a finite number; what could not be scored is left out by the caller, who reports
-  how many. Rates are in [0, 1].
-* ``groups`` names the cluster of each value: **the clip**. Two questions about one clip, and the samples of one
+* A value belongs to one answer. It is a finite number; unscored answers are excluded by the caller, who reports their
+  number. Rates are in [0, 1].
+* ``groups`` gives the cluster of each value: **the clip**. Two questions about one clip, and the samples of one
   question, are not independent, so clusters are resampled whole. Without groups each value is a cluster.
 * ``denominators`` turn a mean into a pooled ratio ``sum(values) / sum(denominators)`` (CAFE's micro figures: a trace
   gives its matched events and its asserted events).
 * Intervals are two-sided at ``level``. Bootstrap intervals are percentile intervals of ``resamples`` draws from a
   generator seeded with ``seed``: the same call gives the same numbers. Their tails are widened for few clusters as
   Student's t is (Hesterberg 2015, "expanded percentile"), since plain percentiles are too narrow by
-  ``sqrt((n - 1) / n)`` and by the normal quantile. A resample whose denominator is 0 says nothing and is left out.
-* With more than 1,000 clusters, sums are drawn from the normal distribution that they tend to (central limit).
+  ``sqrt((n - 1) / n)`` and by the normal quantile. A resample whose denominator is 0 is excluded.
+* With more than 1,000 clusters, sums are sampled from their limiting normal distribution (central limit theorem).
 * With no value (or a denominator of 0) there is no estimate; with fewer than two clusters there is no interval: the
   fields are None, never NaN, so that every result is JSON.
 
 Metrics:
 
-``wilson``               interval of a proportion (E. B. Wilson 1927); holds at 0 and 1, where a bootstrap has no width
+``wilson``               interval of a proportion (E. B. Wilson 1927); valid at 0 and 1, where a bootstrap has no width
 ``bootstrap_interval``   mean or pooled ratio
 ``bootstrap_statistic``  any vectorised statistic of paired columns
-``accuracy_interval``    Wilson for one value a clip, cluster bootstrap for several
+``accuracy_interval``    Wilson for one value per clip, cluster bootstrap for several
 ``paired_bootstrap``     difference of two arms on the same items
 ``mcnemar``              exact test on the items that only one arm got right (Q. McNemar 1947); for independent items
-``slope``                change of an outcome for each unit of x, with strata held
+``slope``                change of an outcome per unit of x, within strata
 ``correlation``          Pearson's r, or Spearman's of ranks
 ``holm``                 p values corrected for the number of comparisons (S. Holm 1979)
-``compare_arms``         all that two arms on the same items can say, as a dict
+``compare_arms``         all comparisons of two arms on the same items, as a dict
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ __all__ = [
 
 _Floats = NDArray[np.float64]
 _Groups = Sequence[Hashable] | NDArray[Any] | None
-_CHUNK = 4_000_000  # numbers gathered at once: 32 MB
+_CHUNK = 4_000_000  # numbers per chunk: 32 MB
 _NORMAL_ABOVE = 1000  # clusters
 _FEW_DRAWS = 5
 
 
 class Interval(NamedTuple):
-    """An estimate with its interval; ``n`` counts the clusters (clips) that it rests on."""
+    """An estimate with its interval; ``n`` is the number of clusters (clips)."""
 
     estimate: float | None
     low: float | None
@@ -72,7 +72,7 @@ class Interval(NamedTuple):
     n: int
 
     def __str__(self) -> str:
-        """Return ``0.412 (0.371-0.455)``, ``-`` where there is no estimate."""
+        """Return ``0.412 (0.371-0.455)``, ``-`` without an estimate."""
         if self.estimate is None:
             return "-"
         if self.low is None:
@@ -81,7 +81,7 @@ class Interval(NamedTuple):
 
 
 class Effect(NamedTuple):
-    """A difference or a slope, with the two-sided p value of "it is 0"; ``n`` counts clusters."""
+    """A difference or a slope, with the two-sided p value of the null hypothesis 0; ``n`` is the number of clusters."""
 
     estimate: float | None
     low: float | None
@@ -91,7 +91,7 @@ class Effect(NamedTuple):
 
 
 class McNemar(NamedTuple):
-    """How many items each arm got right, and the exact two-sided p value of "both err alike"."""
+    """Counts of items that each arm got right, and the exact two-sided p value of equal error rates."""
 
     both: int
     only_first: int
@@ -105,11 +105,11 @@ def validate(*columns: ArrayLike, groups: _Groups = None, level: float = 0.95) -
 
     Args:
         *columns: Vectors, (n,).
-        groups: The cluster of each value, (n,), where there are clusters.
+        groups: The cluster of each value, (n,), if there are clusters.
         level: Confidence level, above 0 and below 1.
 
     Raises:
-        ValueError: Lengths differ, a value is not finite, or nothing is given.
+        ValueError: Lengths differ, a value is not finite, or there is no column.
     """
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; it must lie between 0 and 1 (did you mean {level / 100:g}?)")
@@ -120,9 +120,10 @@ def validate(*columns: ArrayLike, groups: _Groups = None, level: float = 0.95) -
         if len(array) != len(arrays[0]):
             raise ValueError(f"column {number} has {len(array)} values and column 1 has {len(arrays[0])}: not paired")
         if not np.isfinite(array).all():
-            bad = int(np.flatnonzero(~np.isfinite(array))[0])
+            position = int(np.flatnonzero(~np.isfinite(array))[0])
             raise ValueError(
-                f"column {number} has {array[bad]} at position {bad}: leave unscored items out, and count them"
+                f"column {number} has {array[position]} at position {position}: "
+                "leave unscored items out, and count them"
             )
     if groups is not None and arrays and len(groups) != len(arrays[0]):
         raise ValueError(f"there are {len(groups)} groups for {len(arrays[0])} values: give one group for each value")
@@ -150,10 +151,10 @@ def wilson(successes: int, n: int, *, level: float = 0.95) -> Interval:
         raise ValueError(f"{successes} successes of {n}: successes must lie between 0 and n")
     if n == 0:
         return Interval(None, None, None, 0)
-    found = binomtest(successes, n).proportion_ci(level, method="wilson")
-    # At p = 0 and p = 1 the bound is exactly p; rounding would leave a trace.
-    low = 0.0 if successes == 0 else float(found.low)
-    high = 1.0 if successes == n else float(found.high)
+    interval = binomtest(successes, n).proportion_ci(level, method="wilson")
+    # At p = 0 and p = 1 the bound is exactly p, apart from rounding.
+    low = 0.0 if successes == 0 else float(interval.low)
+    high = 1.0 if successes == n else float(interval.high)
     return Interval(successes / n, low, high, n)
 
 
@@ -170,11 +171,11 @@ def bootstrap_interval(
 
     Args:
         values: Numerators, (n,).
-        denominators: Denominators of a pooled ratio, (n,); a mean if not given.
-        groups: Clusters that are drawn together, (n,); each value alone if not given.
+        denominators: Denominators of a pooled ratio, (n,); a mean by default.
+        groups: Clusters to resample, (n,); each value alone by default.
         level: Confidence level.
         resamples: Number of bootstrap samples.
-        seed: Seed of the draws.
+        seed: Seed of the resampling.
 
     >>> bootstrap_interval([1, 0, 1, 1], [2, 2, 1, 1]).estimate
     0.5
@@ -199,16 +200,16 @@ def bootstrap_statistic(
     """Compute any statistic of paired columns with its bootstrap interval.
 
     Args:
-        statistic: Maps columns of shape (resamples, n) to (resamples,); NaN where it is not defined.
+        statistic: Maps columns of shape (resamples, n) to (resamples,); NaN if undefined.
         *columns: Paired values, each (n,).
-        groups: Clusters that are drawn together, (n,). With them n differs between resamples, and the statistic is
+        groups: Clusters to resample, (n,). With groups n differs between resamples, and the statistic is
             called once for each resample.
         level: Confidence level.
         resamples: Number of bootstrap samples.
-        seed: Seed of the draws.
+        seed: Seed of the resampling.
 
     Raises:
-        ValueError: There is no column, or the values are none that :func:`validate` takes.
+        ValueError: There is no column, or :func:`validate` rejects the values.
     """
     arrays = validate(*columns, groups=groups, level=level)
     if not arrays:
@@ -243,14 +244,14 @@ def accuracy_interval(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Compute the share of right answers: Wilson where each cluster has one value, else the cluster bootstrap.
+    """Compute the share of right answers: Wilson if each cluster has one value, else the cluster bootstrap.
 
     Args:
         right: 0 or 1 for each answer, (n,).
         groups: The clip of each value, (n,).
         level: Confidence level.
         resamples: Number of bootstrap samples.
-        seed: Seed of the draws.
+        seed: Seed of the resampling.
 
     Raises:
         ValueError: A value is neither 0 nor 1.
@@ -261,10 +262,10 @@ def accuracy_interval(
     clusters = len(values) if groups is None else _distinct(groups)
     if clusters == len(values):
         return wilson(int(values.sum()), len(values), level=level)
-    found = bootstrap_interval(values, groups=groups, level=level, resamples=resamples, seed=seed)
-    if found.estimate in (0.0, 1.0):  # nothing to resample from: as sure as that many clips allow
-        return wilson(int(found.estimate) * found.n, found.n, level=level)
-    return found
+    interval = bootstrap_interval(values, groups=groups, level=level, resamples=resamples, seed=seed)
+    if interval.estimate in (0.0, 1.0):  # nothing to resample: use the Wilson interval of that many clips
+        return wilson(int(interval.estimate) * interval.n, interval.n, level=level)
+    return interval
 
 
 def paired_bootstrap(
@@ -277,22 +278,22 @@ def paired_bootstrap(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Effect:
-    """Compute second minus first (means, or pooled ratios) over the same items, drawn together.
+    """Compute second minus first (means, or pooled ratios) over the same items, resampled together.
 
-    The p value is the share of resamples whose difference lies at least as far from the estimate as 0 does
-    (the difference under "no difference" is the resampled one, shifted), counted with the estimate itself.
+    The p value is the share of resamples whose difference lies at least as far from the estimate as 0 does (the
+    bootstrap distribution shifted to the null hypothesis), counted with the estimate itself.
 
     Args:
         first: Values of the first arm, (n,).
         second: Values of the second arm on the same items, (n,).
         denominators: Denominators of both for pooled ratios, two of (n,).
-        groups: Clusters that are drawn together, (n,).
+        groups: Clusters to resample, (n,).
         level: Confidence level.
         resamples: Number of bootstrap samples.
-        seed: Seed of the draws.
+        seed: Seed of the resampling.
     """
-    below = denominators or (None, None)
-    rows = _cluster_rows((first, below[0], second, below[1]), groups, level)
+    divisors = denominators or (None, None)
+    rows = _cluster_rows((first, divisors[0], second, divisors[1]), groups, level)
     n = len(rows)
     total = rows.sum(axis=0)
     if n == 0 or total[1] == 0 or total[3] == 0:
@@ -304,7 +305,7 @@ def paired_bootstrap(
 
 
 def mcnemar(first_right: ArrayLike, second_right: ArrayLike) -> McNemar:
-    """Test whether the items that only one arm has right split evenly (exact McNemar test by scipy ``binomtest``).
+    """Test whether the items that only one arm got right split evenly (exact McNemar test by scipy ``binomtest``).
 
     Args:
         first_right: 0 or 1 for each item, (n,).
@@ -346,36 +347,36 @@ def slope(
     """Return the least-squares slope of y over x within strata, with its cluster bootstrap interval.
 
     Args:
-        x: What varies, for example log2 of a trace's length, (n,).
-        y: The outcome of each trace, (n,); a rate's own value.
-        weights: What the rate divides by, (n,), so that the slope is that of the pooled rate. All 1 if not given.
+        x: The regressor, for example log2 of a trace's length, (n,).
+        y: The outcome of each trace, (n,); for a rate, its value.
+        weights: Denominators of the rate, (n,), for the slope of the pooled rate. All 1 by default.
         groups: The clip of each trace, (n,).
-        strata: Codes from 0 of what is held fixed (difficulty, item), (n,): only differences inside of a stratum count.
+        strata: Codes from 0 of the controlled factor (difficulty, item), (n,): only differences within a stratum count.
         level: Confidence level.
         resamples: Number of bootstrap samples.
-        seed: Seed of the draws.
+        seed: Seed of the resampling.
 
     Returns:
-        The slope; no estimate where x does not vary inside of any stratum. ``n`` counts the clips that say something.
+        The slope; no estimate if x does not vary within any stratum. ``n`` counts the informative clips.
     """
     columns = validate(x, y, np.ones(len(np.asarray(x))) if weights is None else weights, groups=groups, level=level)
-    at, value, weight = columns
-    if not len(at):
+    regressor, value, weight = columns
+    if not len(regressor):
         return Effect(None, None, None, None, 0)
-    inside = np.zeros(len(at), dtype=np.intp) if strata is None else strata
-    # Frisch-Waugh-Lovell: a level for each stratum is the same as taking its weighted means away.
-    total = np.maximum(np.bincount(inside, weight), 1e-300)
-    at = at - (np.bincount(inside, weight * at) / total)[inside]
-    value = value - (np.bincount(inside, weight * value) / total)[inside]
-    at = np.where(np.abs(at) < 1e-12, 0.0, at)
+    codes = np.zeros(len(regressor), dtype=np.intp) if strata is None else strata
+    # Frisch-Waugh-Lovell: a fixed effect per stratum equals subtracting its weighted means.
+    total = np.maximum(np.bincount(codes, weight), 1e-300)
+    regressor = regressor - (np.bincount(codes, weight * regressor) / total)[codes]
+    value = value - (np.bincount(codes, weight * value) / total)[codes]
+    regressor = np.where(np.abs(regressor) < 1e-12, 0.0, regressor)
     # Numerator and denominator of each cluster; the slope is the ratio of their sums.
-    rows = _cluster_rows((weight * at * value, weight * at * at), groups, level)
+    rows = _cluster_rows((weight * regressor * value, weight * regressor * regressor), groups, level)
     rows = rows[rows[:, 1] > 0]
     n = len(rows)
     if n == 0:
         return Effect(None, None, None, None, 0)
-    above, below = rows.sum(axis=0)
-    estimate = float(above / below)
+    numerator, denominator = rows.sum(axis=0)
+    estimate = float(numerator / denominator)
     sums = _resampled_sums(rows, resamples, np.random.default_rng(seed))
     return _effect(estimate, _ratio(sums[:, 0], sums[:, 1]), n, level)
 
@@ -389,15 +390,15 @@ def correlation(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Compute Pearson's r with its bootstrap interval; of ranks it is Spearman's, with the ranks held fixed.
+    """Compute Pearson's r with its bootstrap interval; for ranks it is Spearman's rho, with the ranks fixed.
 
     Args:
         x: First column, (n,).
         y: Second column, (n,).
-        groups: Clusters that are drawn together, (n,).
+        groups: Clusters to resample, (n,).
         level: Confidence level.
         resamples: Number of bootstrap samples.
-        seed: Seed of the draws.
+        seed: Seed of the resampling.
 
     >>> correlation([0, 1, 2, 3], [0, 1, 2, 3]).estimate
     1.0
@@ -418,10 +419,10 @@ def correlation(
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Correct p values for their number by Holm's method, so that the family-wise error stays at the level.
+    """Correct p values for multiple comparisons by Holm's method, which controls the family-wise error rate.
 
     Args:
-        p_values: One for each comparison; None where no test was made, which is no comparison.
+        p_values: One for each comparison; None if no test was made, which does not count.
 
     Returns:
         The corrected values in the same order; None stays None.
@@ -429,7 +430,7 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
     [0.03, 0.06, 0.06]
     """
-    # statsmodels' multipletests gives the same, but runs Python's garbage collector at each call (28 ms measured).
+    # statsmodels' multipletests returns the same, but runs Python's garbage collector at each call (28 ms measured).
     tested = sorted((p, place) for place, p in enumerate(p_values) if p is not None and p == p)
     corrected: list[float | None] = [None] * len(p_values)
     least = 0.0
@@ -457,13 +458,13 @@ def compare_arms(
     """
     a, b = validate(first, second, groups=groups)
     binary = bool(np.isin(a, (0.0, 1.0)).all() and np.isin(b, (0.0, 1.0)).all())
-    alone = accuracy_interval if binary else bootstrap_interval
-    apart = groups is None or _distinct(groups) == len(a)
+    estimate = accuracy_interval if binary else bootstrap_interval
+    independent = groups is None or _distinct(groups) == len(a)
     return {
-        "first": alone(a, groups=groups)._asdict(),
-        "second": alone(b, groups=groups)._asdict(),
+        "first": estimate(a, groups=groups)._asdict(),
+        "second": estimate(b, groups=groups)._asdict(),
         "difference": paired_bootstrap(a, b, groups=groups)._asdict(),
-        "mcnemar": mcnemar(a, b)._asdict() if binary and apart else None,
+        "mcnemar": mcnemar(a, b)._asdict() if binary and independent else None,
     }
 
 
@@ -483,19 +484,19 @@ def _effect(estimate: float, draws: _Floats, clusters: int, level: float) -> Eff
 def _p_value(draws: _Floats, estimate: float, clusters: int) -> float:
     """Return the share of draws at least as far from the estimate as 0 is, with the correction of the intervals.
 
-    The share is counted with the estimate itself. As the intervals are, it is widened for few clusters: its normal
-    quantile becomes one of Student's t.
+    The share includes the estimate itself. Like the intervals, it is widened for few clusters: its normal quantile
+    becomes one of Student's t.
     """
     from scipy.special import ndtri, stdtr
 
     draws = draws[np.isfinite(draws)]
-    # 1e-12: sums of the same numbers in another order must still count as equal.
+    # 1e-12: sums of the same numbers in another order must compare equal.
     extreme = int((np.abs(draws - estimate) >= abs(estimate) - 1e-12).sum())
     share = (extreme + 1) / (len(draws) + 1)
     spread = float(np.sqrt(np.mean((draws - estimate) ** 2)))
     if extreme < _FEW_DRAWS and spread > 0:
-        # So far out, too few draws are left to count: the normal tail with their spread (a correction for many
-        # comparisons would otherwise meet the floor of one over the draws).
+        # So far out too few draws remain to count: use the normal tail with their standard deviation (otherwise a
+        # correction for many comparisons would meet the floor of one over the draws).
         share = min(share, float(erfc(abs(estimate) / spread / sqrt(2))))
     if share <= 0 or clusters < 2:
         return share
@@ -509,17 +510,17 @@ def _cluster_rows(columns: tuple[ArrayLike | None, ...], groups: _Groups, level:
     full = [np.ones(length) if column is None else column for column in columns]
     values = np.stack(validate(*full, groups=groups, level=level))
     if groups is None or not length:
-        return values.T  # columns lie together in memory, so that sums over a million rows are fast
+        return values.T  # columns are contiguous in memory, so that sums over a million rows are fast
     codes = _codes(groups)
-    there = np.bincount(codes) > 0
-    return np.stack([np.bincount(codes, column)[there] for column in values]).T
+    nonempty = np.bincount(codes) > 0
+    return np.stack([np.bincount(codes, column)[nonempty] for column in values]).T
 
 
 def _resampled_sums(rows: _Floats, resamples: int, rng: np.random.Generator) -> _Floats:
-    """Return (resamples, columns): column sums of ``len(rows)`` rows drawn with replacement, many times.
+    """Return (resamples, columns): column sums of ``len(rows)`` rows sampled with replacement, many times.
 
-    Equal rows are interchangeable, so drawing how often each distinct row occurs (a multinomial) has the same
-    distribution as drawing row by row, and costs nothing where values are 0 or 1.
+    Equal rows are interchangeable, so sampling the count of each distinct row (a multinomial) has the same distribution
+    as sampling row by row, at almost no cost if values are 0 or 1.
     """
     n = len(rows)
     if n > _NORMAL_ABOVE:
@@ -528,12 +529,14 @@ def _resampled_sums(rows: _Floats, resamples: int, rng: np.random.Generator) -> 
         return rng.multivariate_normal(rows.sum(axis=0), spread, size=resamples, method="svd")
     distinct, counts = np.unique(rows, axis=0, return_counts=True)
     if len(distinct) <= n // 4:
-        # The last probability is what remains, so that rounding cannot exceed 1.
+        # The last probability is the remainder, so that rounding cannot exceed 1.
         return rng.multinomial(n, counts / n, size=resamples).astype(np.float64) @ distinct
     parts = []
     for count in _chunks(resamples, n * rows.shape[1]):
-        drawn = rng.integers(n, size=(count, n)) + n * np.arange(count)[:, None]
-        times = np.bincount(drawn.ravel(), minlength=count * n).reshape(count, n)  # how often each row was drawn
+        indices = rng.integers(n, size=(count, n)) + n * np.arange(count)[:, None]
+        times = np.bincount(indices.ravel(), minlength=count * n).reshape(
+            count, n
+        )  # count of each row in each resample
         parts.append(times @ rows)
     return np.concatenate(parts)
 
@@ -545,8 +548,8 @@ def _chunks(resamples: int, width: int) -> list[int]:
     return [min(size, resamples - start) for start in range(0, resamples, size)]
 
 
-def _ratio(above: _Floats, below: _Floats) -> _Floats:
-    return np.divide(above, below, out=np.full_like(above, np.nan), where=below != 0)
+def _ratio(numerator: _Floats, denominator: _Floats) -> _Floats:
+    return np.divide(numerator, denominator, out=np.full_like(numerator, np.nan), where=denominator != 0)
 
 
 def _percentiles(draws: _Floats, clusters: int, level: float) -> tuple[float | None, float | None]:

@@ -1,8 +1,7 @@
-"""The work of an evaluation: one task for each answer to get, tasks in batches, and an answer as a line of the run.
+"""The tasks of an evaluation: one for each answer, grouped into batches, and the answer as a line of the run.
 
-All of it depends on the items, the arms and the seed alone, so a run that was stopped finds the same plan again. The
-seed of an answer is drawn from the run's seed, the item, the arm and the sample: neither the batch nor the order of
-work changes it.
+All of it depends on the items, the arms and the seed alone, so a stopped run computes the same plan again. The seed of
+an answer is derived from the run's seed, the item, the arm and the sample, independent of batch and order.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Batch:
-    """Tasks that run together: one base model, one way of decoding, attention recorded or not."""
+    """Tasks that run together: one base model, equal decoding, attention recorded or not."""
 
     tasks: tuple[Task, ...]
     attention: bool
@@ -54,7 +53,7 @@ def plan(
     batch_size: int,
     attention_share: float,
 ) -> list[Batch]:
-    """Arrange tasks in batches that can run together.
+    """Group tasks into batches.
 
     One base model after the other; within it long clips first, so that memory errors come early; all arms and samples
     of an item side by side.
@@ -62,13 +61,13 @@ def plan(
     Args:
         tasks: The answers to generate.
         seconds: Duration of the clips in seconds, by item id.
-        base_of: Names what an arm needs loaded (:meth:`mpar2.engines.base.Engine.base_of`).
-        seed: Seed of the run; it decides which items have their attention recorded.
-        batch_size: Most tasks in a batch.
-        attention_share: Share of items whose attention is recorded, 0 to 1.
+        base_of: Maps an arm to its base (:meth:`mpar2.engines.base.Engine.base_of`).
+        seed: Seed of the run, which selects the items with recorded attention.
+        batch_size: Largest number of tasks in a batch.
+        attention_share: Share of items with recorded attention, 0 to 1.
 
     Returns:
-        All batches in the order of work.
+        All batches in execution order.
     """
     groups: dict[tuple[str, Decoding, bool], list[Task]] = {}
     for task in tasks:
@@ -85,7 +84,7 @@ def plan(
 
 
 def audio_seconds(path: Path) -> float:
-    """Return a recording's duration in seconds by its header; 0 where the header has none."""
+    """Return a recording's duration in seconds from its header; 0 if the header has none."""
     import soundfile
 
     try:
@@ -106,11 +105,11 @@ def seed_of(task: Task, seed: int) -> int:
 
 
 def record_of_failure(task: Task, reason: str) -> dict[str, Any]:
-    """Return the line of a task that got no answer.
+    """Return the line of a failed task.
 
     Args:
         task: The task.
-        reason: Why it failed; kept to 2,000 characters.
+        reason: Reason of the failure; truncated to 2,000 characters.
     """
     return _blank(task) | {
         "status": "error",
@@ -155,7 +154,7 @@ def _token_ends(generation: Generation) -> list[int] | None:
         return None
     ends = [0]
     for token in generation.tokens:
-        ends.append(max(ends[-1], token.chars.stop))  # a token inside of a character has an empty span
+        ends.append(max(ends[-1], token.chars.stop))  # a token inside a character has an empty span
     return ends[1:]
 
 
@@ -174,6 +173,6 @@ def _attention(generation: Generation) -> dict[str, Any] | None:
 
 
 def _share(seed: int, id: str) -> float:
-    """Return a number in [0, 1) for an item, the same in every run of this seed."""
+    """Return a number in [0, 1) for an item, equal in every run with this seed."""
     digest = hashlib.sha256(f"attention|{seed}|{id}".encode()).digest()
     return int.from_bytes(digest[:6], "big") / 2**48

@@ -1,4 +1,4 @@
-"""What is printed to a terminal, cleaned in one place: no text of a file or a model may steer it."""
+"""Clean terminal output in one place: no text of a file or a model may control the terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u2028-\u
 
 
 def clean(text: str) -> str:
-    """Return ``text`` with control characters written out as ``\\uXXXX``, which in JSON means the same.
+    """Return ``text`` with control characters as ``\\uXXXX``, which is equivalent in JSON.
 
     >>> clean("a\\x1b[31mb")
     'a\\\\u001b[31mb'
@@ -25,7 +25,7 @@ def clean(text: str) -> str:
 
 
 class _Cleaned:
-    """A stream that cleans what is written to it; anything else is the stream's own."""
+    """A stream that cleans its text; other attributes are the stream's own."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -44,7 +44,7 @@ class _Cleaned:
 
 @contextlib.contextmanager
 def cleaned_output() -> Iterator[None]:
-    """Clean everything that is printed inside, by any command."""
+    """Clean all output printed inside the block."""
     with (
         contextlib.redirect_stdout(_Cleaned(sys.stdout)),  # type: ignore[type-var]
         contextlib.redirect_stderr(_Cleaned(sys.stderr)),  # type: ignore[type-var]
@@ -68,7 +68,7 @@ _ADVICE = {
 
 
 def advice_for(error: OSError) -> str:
-    """Return an operating system's error as a message: what is wrong, where, and what to do."""
+    """Return an operating system's error as a message: problem, place, and remedy."""
     if error.strerror is None:
         return str(error)
     where = f"{error.filename}: " if error.filename else ""

@@ -1,29 +1,29 @@
-"""The reasoning trace: generated text and its parts, and the parser that finds them.
+"""The reasoning trace: generated text and its parts, and their parser.
 
-The form (phases from arXiv 2603.02266, tags ours)::
+The format (phases from arXiv 2603.02266, tags ours)::
 
     <perception>..</perception>
     <step><ask>..</ask><hear>..</hear><infer>..</infer></step>    one or more
     <review>..</review>
     <answer>..</answer>
 
-``<think>..</think><answer>..</answer>`` (R1 style) and ``<answer>..</answer>`` alone are read as well.
+``<think>..</think><answer>..</answer>`` (R1 style) and ``<answer>..</answer>`` alone are parsed as well.
 
 Conventions: spans are half-open and count characters of ``Trace.text`` or generated tokens. Every part's
 ``text`` is exactly ``Trace.text[chars.start:chars.stop]``, never stripped. A part's children lie inside its
 ``chars`` and follow it in ``Trace.parts``. The top-level parts, in order, tile the text by their ``outer`` spans;
-what stands between tagged parts (blank or not) is of kind ``text``.
+text between tagged parts (blank or not) is of kind ``text``.
 
-The parser is total: it takes any string, never raises, keeps every character, works in linear time, and says in
-``problems`` what was malformed. How it repairs:
+The parser is total: it accepts any string, never raises, keeps every character, runs in linear time, and lists
+malformed input in ``problems``. Its repairs:
 
-* an opening tag that may not stand where it stands closes what is open (``<answer>`` inside ``<step>`` ends the step);
-* inside ``<think>`` any part may stand as long as a ``</think>`` follows;
-* a closing tag that closes nothing stays where it is, as text; a ``</think>`` before any other part makes a think
-  part of all that precedes it (chat templates may put the opening tag into the prompt);
-* a text that ends inside a tag keeps the fragment outside of the part's content;
-* the answer is the last non-empty top-level ``<answer>``, otherwise the last nested one, otherwise what the text
-  outside of all parts states ("The answer is X.", see ``mpar2.answers``), otherwise None.
+* a misplaced opening tag closes the open parts (``<answer>`` inside ``<step>`` ends the step);
+* inside ``<think>`` any part is allowed if a ``</think>`` follows;
+* an unmatched closing tag stays in place, as text; a ``</think>`` before any other part turns the preceding text into
+  a think part (chat templates may put the opening tag into the prompt);
+* for a text that ends inside a tag, the fragment is excluded from the part's content;
+* the answer is the last non-empty top-level ``<answer>``, otherwise the last nested one, otherwise the statement in
+  the text outside of all parts ("The answer is X.", see ``mpar2.answers``), otherwise None.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class Span:
 class Part:
     """A part of a trace. ``chars`` covers the content without its tags; ``outer`` with them.
 
-    ``tokens`` are the generated tokens that share at least one character with ``chars`` (a token over the border of
-    two parts counts for both); None where token spans were not given.
+    ``tokens`` are the generated tokens that share at least one character with ``chars`` (a token across the border of
+    two parts counts for both); None without token spans.
     ``parent`` is the index of the enclosing part in ``Trace.parts`` (``ask`` in ``step``), or None.
     """
 
@@ -70,7 +70,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Trace:
-    """A parsed trace. Top-level parts in order cover ``text`` without gap; ``problems`` says what was malformed."""
+    """A parsed trace. Top-level parts in order cover ``text`` without gap; ``problems`` lists malformed input."""
 
     text: str
     parts: tuple[Part, ...]
@@ -103,19 +103,19 @@ _TAGS = ("perception", "step", "ask", "hear", "infer", "review", "answer", "thin
 # ASCII: otherwise IGNORECASE lets U+017F (long s) and U+212A (Kelvin sign) into tag names. The bounded blanks keep
 # the search linear on "<" followed by a megabyte of spaces.
 _TAG = re.compile(rf"<\s{{0,4}}(/?)\s{{0,4}}({'|'.join(_TAGS)})\s{{0,4}}>", re.IGNORECASE | re.ASCII)
-_LONGEST_TAG = 32  # characters; nothing longer can be the beginning of a tag
-_MAX_PROBLEMS = 40  # distinct messages; a hostile text could produce one for every step
+_LONGEST_TAG = 32  # characters; no longer string can begin a tag
+_MAX_PROBLEMS = 40  # distinct messages; hostile text could produce one for every step
 
 
 def parse_trace(text: str, token_spans: Sequence[Span] | None = None) -> Trace:
-    """Parse generated text into its parts. Never raises; what is malformed is listed in ``problems``.
+    """Parse generated text into its parts. Never raises; malformed input is listed in ``problems``.
 
     Args:
         text: The generated text.
-        token_spans: Characters of each generated token, (T,), non-decreasing; None where they are not known.
+        token_spans: Characters of each generated token, (T,), non-decreasing; None if unknown.
 
     Returns:
-        The trace; its parts have token spans where ``token_spans`` are given.
+        The trace; its parts have token spans if ``token_spans`` are given.
 
     >>> trace = parse_trace("<perception>a dog barks</perception><answer>dog</answer>")
     >>> [part.kind for part in trace.parts], trace.answer
@@ -142,9 +142,9 @@ def parse_trace(text: str, token_spans: Sequence[Span] | None = None) -> Trace:
     problems = builder.problems
     _check_grammar(parts, problems)
     if answer is None:
-        outside = Trace(text, parts)
-        alone = all(part.kind in ("think", "text", "answer") for part in outside.top())
-        answer = stated_answer(visible_text(outside), alone=alone)
+        untagged = Trace(text, parts)
+        alone = all(part.kind in ("think", "text", "answer") for part in untagged.top())
+        answer = stated_answer(visible_text(untagged), alone=alone)
         if not any(part.kind == "answer" for part in parts):
             origin = "" if answer is None else "; the answer was read from the text"
             problems.add(f"no <answer> part{origin}")
@@ -152,20 +152,20 @@ def parse_trace(text: str, token_spans: Sequence[Span] | None = None) -> Trace:
 
 
 def is_wellformed(trace: Trace) -> bool:
-    """Return whether a trace has exactly the MPAR² form: perception, steps, review, answer, without problems.
+    """Return whether a trace has exactly the MPAR² format: perception, steps, review, answer, without problems.
 
     Args:
         trace: A parsed reply.
 
     Returns:
-        Whether it has that form.
+        Whether it has that format.
     """
     letters = "".join(p.kind[0] for p in trace.top() if not (p.kind == "text" and not p.text.strip()))
     return not trace.problems and re.fullmatch("ps+ra", letters) is not None
 
 
 def has_form(trace: Trace, mode: str) -> bool:
-    """Return whether a trace is what its mode asks for, and nothing beside it.
+    """Return whether a trace has exactly the format that its mode requests.
 
     Args:
         trace: A parsed reply.
@@ -235,7 +235,7 @@ class _Problems:
 
 @dataclass
 class _Node:
-    """A part under construction; spans are set when it is closed."""
+    """A part under construction; spans are set on closing."""
 
     kind: Any
     outer_start: int
@@ -254,7 +254,7 @@ class _Builder:
         self.nodes: list[_Node] = []
         self.stack: list[int] = []
         self.problems = _Problems()
-        self.cursor = 0  # end of what the top-level parts cover so far
+        self.cursor = 0  # end of the top-level parts so far
         self.steps = 0
         self.last_think_close = -1
 
@@ -291,7 +291,7 @@ class _Builder:
     def _may_hold(self, outer: str, inner: str, position: int) -> bool:
         if outer == "step":
             return inner in _STEP_PARTS
-        # A think part that will be closed may quote our tags; one that will not ends where the next part begins.
+        # A think part with a closing tag may quote our tags; one without ends where the next part begins.
         return outer == "think" and inner != "think" and position < self.last_think_close
 
     def _close_tag(self, kind: str, start: int, end: int) -> None:
@@ -326,12 +326,12 @@ class _Builder:
         while self.stack:
             self.problems.add(f"<{self.nodes[self.stack[-1]].kind}> is not closed: the text ends inside it")
             self._close(stop, end)
-            stop = end  # the parents hold the child whole, fragment included
+            stop = end  # parents contain the whole child, fragment included
         self._loose(end)
 
 
 def _tag_fragment(text: str) -> int:
-    """Return where an unfinished tag at the very end begins; ``len(text)`` if the text does not end inside one."""
+    """Return the start of an unfinished tag at the end of the text; ``len(text)`` if there is none."""
     start = text.rfind("<", max(0, len(text) - _LONGEST_TAG))
     if start < 0:
         return len(text)
@@ -340,7 +340,7 @@ def _tag_fragment(text: str) -> int:
 
 
 class _TokenIndex:
-    """Finds the tokens under a range of characters by bisection."""
+    """Find the tokens of a range of characters by bisection."""
 
     def __init__(self, spans: Sequence[Span]) -> None:
         # Running maxima: bisection needs non-decreasing ends, and a parser that never raises must not rely on them.
@@ -362,13 +362,13 @@ def _tagged_answer(parts: Sequence[Part]) -> str | None:
 
 
 def _check_grammar(parts: Sequence[Part], problems: _Problems) -> None:
-    """Report what keeps the parts from the MPAR² form (if they try to have it) or from the R1 form."""
+    """Report deviations of the parts from the MPAR² format (if attempted) or from the R1 format."""
     kinds = [part.kind for part in parts if part.parent is None and part.kind != "text"]
     for part in parts:
         if part.kind == "text":
-            bare = _TAG.sub("", part.text)
-            bare = bare[: _tag_fragment(bare)]
-            if kinds and bare.strip():
+            untagged = _TAG.sub("", part.text)
+            untagged = untagged[: _tag_fragment(untagged)]
+            if kinds and untagged.strip():
                 problems.add("text outside the parts")
         elif not part.text.strip():
             problems.add(f"<{part.kind}> is empty")
@@ -396,11 +396,11 @@ def _check_grammar(parts: Sequence[Part], problems: _Problems) -> None:
 
 
 def _check_steps(parts: Sequence[Part], problems: _Problems) -> None:
-    inside: dict[int, list[Part]] = {index: [] for index, part in enumerate(parts) if part.kind == "step"}
+    children_of: dict[int, list[Part]] = {index: [] for index, part in enumerate(parts) if part.kind == "step"}
     for part in parts:
-        if part.parent in inside:
-            inside[part.parent].append(part)
-    for index, children in inside.items():
+        if part.parent in children_of:
+            children_of[part.parent].append(part)
+    for index, children in children_of.items():
         step = parts[index]
         kinds = [child.kind for child in children]
         missing = [f"<{kind}>" for kind in _STEP_PARTS if kind not in kinds]
@@ -410,7 +410,7 @@ def _check_steps(parts: Sequence[Part], problems: _Problems) -> None:
             problems.add(f"step {step.number} repeats a part")
         elif kinds != sorted(kinds, key=_STEP_PARTS.index):
             problems.add(f"step {step.number} has its parts out of order")
-        # Everything in the step that no child covers must be blank.
+        # All text of the step outside of its children must be blank.
         position, loose = step.chars.start, False
         for child in children:
             loose = loose or bool(step.text[position - step.chars.start : child.outer.start - step.chars.start].strip())

@@ -1,4 +1,4 @@
-"""What ``reason`` and ``compare`` share: options, and a generation as text."""
+"""Options and output shared by ``reason`` and ``compare``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def add_question_options(parser: argparse.ArgumentParser) -> None:
-    """Add the recording and what is asked about it."""
+    """Add the options of the recording and the question."""
     parser.add_argument("audio", metavar="AUDIO", help="a recording: wav, flac, mp3, ogg, opus, m4a, aac or webm")
     parser.add_argument("--question", required=True, help="what to ask about it")
     parser.add_argument(
@@ -31,7 +31,7 @@ def add_question_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_decoding_options(parser: argparse.ArgumentParser) -> None:
-    """Add how the answer is generated, and what is kept of it."""
+    """Add the options of decoding and of the recorded attention."""
     group = parser.add_argument_group("decoding")
     group.add_argument("--max-new-tokens", type=int, default=512, metavar="N")
     group.add_argument("--temperature", type=float, default=0.0, help="0, the default, is greedy")
@@ -50,7 +50,7 @@ def add_decoding_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
-    """Add what runs the models: any engine that is registered."""
+    """Add the choice of engine, from all registered ones."""
     group = parser.add_argument_group("what runs the model")
     group.add_argument("--engine", choices=engine_names(), default="transformers", help="default: %(default)s")
     group.add_argument("--device", help="transformers: cpu, cuda or mps; by default the best there is")
@@ -58,7 +58,7 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_precision_options(group: argparse._ActionsContainer) -> None:
-    """Add ``--dtype`` and ``--quantize``, the same in every command."""
+    """Add ``--dtype`` and ``--quantize``, equal in all commands."""
     group.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="transformers: of the weights")
     group.add_argument(
         "--quantize", choices=("4bit", "8bit"), help="transformers: store the text stack's weights so (bitsandbytes)"
@@ -66,7 +66,7 @@ def add_precision_options(group: argparse._ActionsContainer) -> None:
 
 
 def add_prompt_option(parser: argparse._ActionsContainer) -> None:
-    """Add ``--prompt``, the same in every command."""
+    """Add ``--prompt``, equal in all commands."""
     parser.add_argument(
         "--prompt",
         metavar="SET|FILE",
@@ -76,24 +76,24 @@ def add_prompt_option(parser: argparse._ActionsContainer) -> None:
 
 
 def add_arm_option(parser: argparse._ActionsContainer, *, several: bool) -> None:
-    """Add ``--arm``, the same in every command.
+    """Add ``--arm``, equal in all commands.
 
     Args:
-        parser: Of the command.
-        several: Whether the help says that the option can be given more than once.
+        parser: Parser of the command.
+        several: Whether the help mentions repeating the option.
     """
-    again = "; give the option once for each" if several else ""
+    repeat_help = "; give the option once for each" if several else ""
     parser.add_argument(
         "--arm",
         action="append",
         default=[],
         metavar="ARM",
-        help="NAME=MODEL[+ADAPTER][:MODE]; MODEL may be server:http://host:port/v1#MODEL or gemini:MODEL" + again,
+        help="NAME=MODEL[+ADAPTER][:MODE]; MODEL may be server:http://host:port/v1#MODEL or gemini:MODEL" + repeat_help,
     )
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add one model and how it is asked, by options or by one ``--arm``; :func:`read_arm` reads them."""
+    """Add the options of one model, as single options or as one ``--arm``; :func:`read_arm` parses them."""
     add_prompt_option(parser)
     add_arm_option(parser, several=False)
     parser.add_argument("--model", help=f"short name, folder or hub id (default: {TRAINED})")
@@ -102,7 +102,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def read_arm(options: argparse.Namespace) -> Arm:
-    """Return the one arm of :func:`add_model_options`.
+    """Parse the arm of :func:`add_model_options`.
 
     Raises:
         ArmError: Several arms, ``--arm`` beside another way, or an arm that cannot be read.
@@ -118,11 +118,11 @@ def read_arm(options: argparse.Namespace) -> Arm:
 
 
 def read_arms(options: argparse.Namespace, others: Sequence[str]) -> tuple[Arm, ...]:
-    """Return the arms that ``--arm`` names, asked in the words of ``--prompt``; empty without ``--arm``.
+    """Parse the arms of ``--arm``, with the prompt set of ``--prompt``; empty without ``--arm``.
 
     Args:
-        options: Of the command.
-        others: The names of options that name arms in another way, and cannot stand beside ``--arm``.
+        options: Options of the command.
+        others: Names of the options that specify arms in another way, exclusive with ``--arm``.
 
     Raises:
         ArmError: ``--arm`` and another way, or an arm that cannot be read.
@@ -138,27 +138,27 @@ def read_arms(options: argparse.Namespace, others: Sequence[str]) -> tuple[Arm, 
 
 
 def engine_of(options: argparse.Namespace, arms: Sequence[Arm] = ()) -> Engine:
-    """Make the engine that the options of :func:`add_engine_options` name, or the several that arms name.
+    """Build the engine of the options of :func:`add_engine_options`, or a router if arms name engines.
 
     Args:
-        options: Of the command.
-        arms: What is to be run.
+        options: Options of the command.
+        arms: The arms to run.
     """
     from mpar2.engines.base import EngineOptions
     from mpar2.engines.routing import engine_for_arms
 
     quiet_libraries()
-    made = EngineOptions(device=options.device, dtype=options.dtype, quantize=options.quantize)
-    return engine_for_arms(arms, options.engine, made)
+    engine_options = EngineOptions(device=options.device, dtype=options.dtype, quantize=options.quantize)
+    return engine_for_arms(arms, options.engine, engine_options)
 
 
 def read_question(options: argparse.Namespace) -> tuple[Clip, Question, Decoding]:
-    """Return the clip, the question and the decoding that the options name.
+    """Return the clip, the question and the decoding of the options.
 
     Raises:
         AudioError: The recording cannot be read.
-        QuestionError: The question is empty, or a choice is given twice.
-        EngineError: An option of decoding, or the file for the attention, cannot be used.
+        QuestionError: The question is empty, or a choice is repeated.
+        EngineError: A decoding option, or the attention file, cannot be used.
     """
     from mpar2.audio import load_clip
     from mpar2.engines.base import Decoding, EngineError
@@ -193,58 +193,58 @@ def run_arms(
 
     Args:
         clip: The recording.
-        question: What is asked.
-        arms: Who is asked.
+        question: The question.
+        arms: The arms.
         decoding: How to decode.
-        engine: Runs the arms.
+        engine: Engine that runs the arms.
         attention: FILE.npz (:func:`attention_files`); None writes none.
-        live: Print the text of a single arm as it grows, and the names of written files.
+        live: Print the text of a single arm while it is generated, and the names of written files.
 
     Returns:
         One generation an arm, in order.
 
     Raises:
         PromptError: A prompt set or file cannot be used.
-        EngineError: The engine cannot do what is asked.
+        EngineError: The engine lacks a requested capability.
     """
     from mpar2.attention import save_record
     from mpar2.engines.base import EngineError
     from mpar2.prompts import prompt_identity
 
     for arm in arms:
-        prompt_identity(arm.mode, arm.prompt)  # what is no prompt is refused before anything is loaded
+        prompt_identity(arm.mode, arm.prompt)  # refuse an invalid prompt before anything is loaded
     if attention is not None and not any(engine.engine_for(arm).attention for arm in arms):
         raise EngineError(
             f"--attention: {type(engine.engine_for(arms[0])).__name__} does not tell where a model attends"
         )
-    shown = 0
+    printed = 0
     done: dict[int, Generation] = {}
     for update in engine.stream(clip, question, arms, decoding, attention=True):
         if live and len(arms) == 1:
-            print(printable(update.text[shown:]), end="", flush=True)
-            shown = max(shown, len(update.text))
+            print(printable(update.text[printed:]), end="", flush=True)
+            printed = max(printed, len(update.text))
         if update.generation is not None:
             done[update.index] = update.generation
     generations = [done[index] for index in range(len(arms))]
     for path, generation in zip(attention_files(attention, len(arms)), generations, strict=False):
         if generation.attention is not None:
-            written = save_record(generation.attention, path)
+            file = save_record(generation.attention, path)
             if live:
-                print(f"attention of {generation.arm.name}: {written}", file=sys.stderr)
+                print(f"attention of {generation.arm.name}: {file}", file=sys.stderr)
     return generations
 
 
 def printable(text: str) -> str:
-    """Return model output for a terminal: control characters, which could move the cursor or worse, become marks."""
+    """Return model output for a terminal: control characters are replaced by marks."""
     return "".join(ch if ch.isprintable() or ch in "\n\t" else "\ufffd" for ch in text)
 
 
 def attention_files(path: Path | None, arms: int) -> list[Path]:
-    """Return the files for the attention of arms: FILE.npz of one arm, FILE-1.npz, FILE-2.npz, .. of several.
+    """Return the attention file of each arm: FILE.npz for one arm, FILE-1.npz, FILE-2.npz, .. for several.
 
     Args:
         path: FILE.npz; None: no files.
-        arms: How many arms.
+        arms: Number of arms.
     """
     if path is None or arms == 1:
         return [] if path is None else [path]
@@ -252,18 +252,18 @@ def attention_files(path: Path | None, arms: int) -> list[Path]:
 
 
 def print_summary(generation: Generation, question: Question) -> None:
-    """Print answer, choice, tokens, time and attention after the text.
+    """Print answer, choice, tokens, time and attention of a generation.
 
     Args:
-        generation: Of one arm.
-        question: What was asked.
+        generation: Generation of one arm.
+        question: Its question.
     """
     answer = generation.trace.answer or generation.choice
     print(f"answer:     {printable(answer) if answer is not None else '(none given)'}")
     if question.choices:
         print(f"choice:     {generation.choice if generation.choice is not None else '(none of the choices)'}")
-    ended = {"length": " (cut at the limit of tokens)", "cancelled": " (stopped)"}.get(generation.finish, "")
-    print(f"tokens:     {'not counted' if generation.token_count is None else generation.token_count}{ended}")
+    ending = {"length": " (cut at the limit of tokens)", "cancelled": " (stopped)"}.get(generation.finish, "")
+    print(f"tokens:     {'not counted' if generation.token_count is None else generation.token_count}{ending}")
     print(f"time:       {generation.seconds:.2f} s for {generation.audio_seconds:.2f} s of audio")
     ratio = mean_attention_ratio(generation)
     print(f"attention:  {'not recorded' if ratio is None else f'{ratio:.1%} on audio, mean over tokens'}")
@@ -274,14 +274,14 @@ def print_warnings(clip: Clip, generations: Sequence[Generation]) -> None:
 
     Args:
         clip: The recording.
-        generations: Of all arms.
+        generations: Generations of all arms.
     """
     for warning in dict.fromkeys([*clip.warnings, *(w for g in generations for w in g.warnings)]):
         print(f"warning: {warning}", file=sys.stderr)
 
 
 def quiet_libraries() -> None:
-    """Silence progress bars and advice of the libraries, which do not belong into a command's output."""
+    """Silence the progress bars and notices of libraries, which do not belong in a command's output."""
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()

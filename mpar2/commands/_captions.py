@@ -1,4 +1,4 @@
-"""The task of ``mpar2 cafe`` that captions the clips of a run, so that items without events can be judged at all."""
+"""The task of ``mpar2 cafe`` that captions the clips of a run, to judge items without annotated events."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ def _caption(options: argparse.Namespace) -> int:
     if not Path(options.run).is_dir():
         raise ScoreError(f"{options.run} is no folder: captions are written beside the run, so unpack it first")
     items = {record["id"]: item_of(record) for record in read_run(options.run).records()}
-    bare = {id: item.audio for id, item in items.items() if choose_truth(item, None, options.truth) is None}
-    names = list(dict.fromkeys(bare.values()))[: options.limit]
+    unlabelled = {id: item.audio for id, item in items.items() if choose_truth(item, None, options.truth) is None}
+    names = list(dict.fromkeys(unlabelled.values()))[: options.limit]
     if not names:
         print(f"all {len(items)} items have {options.truth or 'events or a caption'} already: nothing to do")
         return 0
     if options.by == "tagger":
-        return _tag(options, bare, names)
+        return _tag(options, unlabelled, names)
     model = judge_model(options.by, options.model)
     client = connect(options.by, model, base_url=options.base_url, limiter=paid.limiter(options))
     captioner = Captioner(client, options.cache or _cache())
@@ -74,19 +74,22 @@ def _caption(options: argparse.Namespace) -> int:
     if not paid.agreed(f"{len(names)} clips to caption", estimate, options):
         return 1
     done = asyncio.run(_ask(client, captioner, options, names))
-    made = {name: record for name, record in done.records.items() if "caption" in record}
-    truths = {name: Truth(None, record["caption"], record["origin"]) for name, record in made.items()}
-    found = {id: truths[audio] for id, audio in bare.items() if audio in truths}
-    path = write_captions(options.run, found)
-    print(f"{len(made)} of {len(names)} clips captioned, for {len(found)} of {len(bare)} items without truth: {path}")
-    refused = {name: record["refused"] for name, record in done.records.items() if "refused" in record}
-    failed = refused | {name: str(error) for name, error in done.failed.items()}
+    captions = {name: record for name, record in done.records.items() if "caption" in record}
+    truths = {name: Truth(None, record["caption"], record["origin"]) for name, record in captions.items()}
+    matches = {id: truths[audio] for id, audio in unlabelled.items() if audio in truths}
+    path = write_captions(options.run, matches)
+    print(
+        f"{len(captions)} of {len(names)} clips captioned, for {len(matches)} of {len(unlabelled)} items "
+        f"without truth: {path}"
+    )
+    refusals = {name: record["refused"] for name, record in done.records.items() if "refused" in record}
+    failed = refusals | {name: str(error) for name, error in done.failed.items()}
     _print_failed(failed)
     return 1 if failed else 0
 
 
-def _tag(options: argparse.Namespace, bare: dict[str, str], names: list[str]) -> int:
-    """Let the tagger list the events of the clips ``names``; ``bare`` are the items' clips."""
+def _tag(options: argparse.Namespace, unlabelled: dict[str, str], names: list[str]) -> int:
+    """Tag the events of the clips ``names``; ``unlabelled`` maps items to clips."""
     from tqdm import tqdm
 
     from mpar2.audio import AudioError
@@ -99,19 +102,21 @@ def _tag(options: argparse.Namespace, bare: dict[str, str], names: list[str]) ->
             taggings[name] = tag(run_clip(options.audio_root, name))
         except AudioError as error:
             failed[name] = str(error)
-    found = {id: taggings[audio].truth() for id, audio in bare.items() if audio in taggings}
-    path = write_captions(options.run, found)
-    sure, unsure = (sum(len(getattr(tagging, of)) for tagging in taggings.values()) for of in ("events", "unsure"))
+    truths = {id: taggings[audio].truth() for id, audio in unlabelled.items() if audio in taggings}
+    path = write_captions(options.run, truths)
+    sure, unsure = (
+        sum(len(getattr(tagging, attribute)) for tagging in taggings.values()) for attribute in ("events", "unsure")
+    )
     print(f"{len(taggings)} of {len(names)} clips tagged ({sure} events, {unsure} more that it is not sure of), for "
-          f"{len(found)} of {len(bare)} items without truth: {path}")  # fmt: skip
+          f"{len(truths)} of {len(unlabelled)} items without truth: {path}")  # fmt: skip
     print(errors().note())
     _print_failed(failed)
     return 1 if failed else 0
 
 
 def _print_failed(failed: dict[str, str]) -> None:
-    for name, why in list(failed.items())[:5]:
-        print(f"no caption of {name}: {why}", file=sys.stderr)
+    for name, reason in list(failed.items())[:5]:
+        print(f"no caption of {name}: {reason}", file=sys.stderr)
 
 
 async def _ask(client: ChatClient, captioner: Captioner, options: argparse.Namespace, names: list[str]) -> BatchResult:

@@ -1,4 +1,4 @@
-"""What the tasks that pay a service share: its options, what it will cost, whether that is agreed to, what it cost."""
+"""Shared code of tasks that use a paid service: options, cost estimate, confirmation, and total cost."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ __all__ = [
 
 
 class ServiceChoices:
-    """The names of all services, and ``first`` before them, as ``choices`` of an option.
+    """The names of all services, after ``first``, as ``choices`` of an option.
 
-    Read when a value is checked or help is shown: the clients of services are not imported for other commands.
+    Evaluated on validation or help only, so that other commands do not import the clients of services.
     """
 
     def __init__(self, *first: str) -> None:
@@ -53,13 +53,13 @@ class JudgeChoices(ServiceChoices):
 
 
 def add_service(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say which model of the service is asked, and where it is."""
+    """Add the options for the service's model and address."""
     parser.add_argument("--model", help="of the service (default: MPAR2_JUDGE_MODEL, else Gemini's default)")
     parser.add_argument("--base-url", metavar="URL", help="of a server, for example http://localhost:8000/v1")
 
 
 def add_limits(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say how much is asked at once and in all, and at which prices."""
+    """Add the options for concurrency, request limits and prices."""
     parser.add_argument(
         "--in-flight", type=at_least_one, default=4, metavar="N", help="requests at once (default: %(default)s)"
     )
@@ -73,7 +73,7 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
 
 
 def at_least_one(text: str) -> int:
-    """Return a whole number from 1 on, for argparse."""
+    """Parse an integer of at least 1, for argparse."""
     number = int(text) if text.strip().isdecimal() else 0
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: give a whole number from 1 on")
@@ -81,17 +81,17 @@ def at_least_one(text: str) -> int:
 
 
 def limiter(options: argparse.Namespace) -> Limiter:
-    """Return the bound that all requests of the task share."""
+    """Return the limiter that all requests of the task share."""
     from mpar2.llm.limits import Limiter
 
     return Limiter(getattr(options, "in_flight", 4), getattr(options, "max_tokens", None))
 
 
 def prices(options: argparse.Namespace, model: str | None) -> Prices | None:
-    """Return the prices of a model from the file ``--prices``; None without it, or where it lists no such model.
+    """Return the prices of a model from the file ``--prices``; None without the file or an entry for the model.
 
     Args:
-        options: Of the command.
+        options: Options of the command.
         model: The model's name.
 
     Raises:
@@ -103,15 +103,15 @@ def prices(options: argparse.Namespace, model: str | None) -> Prices | None:
 
 
 def agreed(what: str, estimate: Estimate, options: argparse.Namespace) -> bool:
-    """Show what is about to be spent, and ask whether to go on.
+    """Print the estimated cost, and ask for confirmation.
 
     Args:
-        what: What is paid, for the line on stderr.
-        estimate: The cost; without requests nothing is asked.
-        options: Of the command; ``--yes`` agrees beforehand.
+        what: The paid work, for the line on stderr.
+        estimate: The cost; without requests no confirmation is needed.
+        options: Options of the command; ``--yes`` confirms beforehand.
 
     Returns:
-        False where the answer is not yes, or nobody can be asked.
+        False if the answer is not yes, or the input is not interactive.
     """
     print(f"{what}: {estimate}", file=sys.stderr)
     if options.yes or not estimate.requests:
@@ -123,7 +123,7 @@ def agreed(what: str, estimate: Estimate, options: argparse.Namespace) -> bool:
 
 
 def spent(replies: Journal, table: Prices | None) -> str:
-    """Return in words what all kept replies cost, with those of earlier starts and those that were rejected.
+    """Return the cost of all recorded replies as text, with those of earlier starts and rejected ones.
 
     Args:
         replies: The journal of a :class:`mpar2.llm.journal.RecordedClient`.
@@ -132,6 +132,6 @@ def spent(replies: Journal, table: Prices | None) -> str:
     from mpar2.llm.journal import usage_of
 
     usage = usage_of(replies)
-    out = (usage.completion or 0) + (usage.thoughts or 0)
+    completion = (usage.completion or 0) + (usage.thoughts or 0)
     cost = "" if table is None else f", {table.cost(usage):.2f} {table.currency} at the prices given"
-    return f"{len(replies)} replies in all: {usage.total} tokens ({usage.prompt or 0} in, {out} out){cost}"
+    return f"{len(replies)} replies in all: {usage.total} tokens ({usage.prompt or 0} in, {completion} out){cost}"

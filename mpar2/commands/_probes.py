@@ -1,11 +1,11 @@
-"""The tasks of ``mpar2 cafe`` that run the models of a run once more: direct probes, and attention grounding.
+"""The tasks of ``mpar2 cafe`` that run the models of a run again: direct probes, and attention grounding.
 
-Both give the model the recording itself. Arms with another input (silent or shuffled audio, a given perception, masked
-audio) are left out, and named: their weights are measured under the arms that got the recording. Intervals are
-clustered by clip.
+Both use the recording itself. Arms with another input (silent or shuffled audio, oracle perception, masked audio) are
+skipped and listed; their weights are measured under the arms with the normal recording. Intervals are clustered by
+clip.
 
-    RUN/cafe/probe-answers.jsonl   the journal: answers by weights and questions, so that nothing is asked twice
-    RUN/cafe/probes.jsonl          one line for each arm and item, of the last time that the arm was probed
+    RUN/cafe/probe-answers.jsonl   the journal: answers by weights and question, so that no request is repeated
+    RUN/cafe/probes.jsonl          one line for each arm and item, from the arm's latest probe
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["configure", "run_clip"]
 
-_ANSWER_TOKENS = 512  # a model that reasons before its answer needs them; one that answers directly stops early
+_ANSWER_TOKENS = 512  # enough for a model that reasons before its answer; one that answers directly stops early
 
 
 def configure(tasks: Any) -> None:
@@ -63,7 +63,7 @@ def _subjects(options: argparse.Namespace, engine: Engine) -> tuple[dict[str, It
     """Return items with events (at most ``--limit``), their truths, the chosen arms and the run.
 
     Raises:
-        ScoreError: No item has events, or no arm can be asked.
+        ScoreError: No item has events, or no arm can be probed.
     """
     from mpar2.cafe.score import ScoreError
     from mpar2.runs import item_of, read_run
@@ -89,15 +89,15 @@ def _subjects(options: argparse.Namespace, engine: Engine) -> tuple[dict[str, It
 
 
 def _is_controlled(entry: Mapping[str, Any]) -> bool:
-    """Return whether the input of a manifest's arm was another than the recording and the question."""
+    """Return whether a manifest's arm changes the recording or the question."""
     audio, perception = entry.get("audio") or "normal", entry.get("perception") or "own"
     return audio != "normal" or perception != "own" or entry.get("hide_audio_after") is not None
 
 
 def _has_changed(arm: Arm, entry: Mapping[str, Any], engine: Engine) -> bool:
-    """Return whether the weights are not those whose hashes the manifest holds.
+    """Return whether the weights differ from the hashes in the manifest.
 
-    Where a hash is not known, they are not.
+    Unknown hashes do not differ.
     """
     now = engine.weights(arm)
     return any(now.get(key) and entry.get(key) and now[key] != entry[key] for key in ("model_hash", "adapter_hash"))
@@ -119,23 +119,28 @@ def _probe(options: argparse.Namespace) -> int:
     names: dict[tuple[str, ...], list[str]] = {}
     with Journal(folder / "probe-answers.jsonl") as journal:
         for arm in arms:
-            keys = _ask_missing(engine, arm, items, probes, journal, options)
+            keys = _answer_missing(engine, arm, items, probes, journal, options)
             answers = {name: read_answers(journal.get(keys[name]), probes[name]) for name in items}
-            lines += [{"arm": arm.name, "item": name, "answers": probe_record(mine)} for name, mine in answers.items()]
-            # arms of the same weights have the same answers: one line for all of them
-            same = tuple(keys.values())
-            names.setdefault(same, []).append(arm.name)
-            if same not in reports:
-                reports[same] = str(probe_report([answer for mine in answers.values() for answer in mine], clips))
-    for same, report in reports.items():
-        print(f"{', '.join(names[same])}: {report}")
-        for name in names[same]:
+            lines += [
+                {"arm": arm.name, "item": name, "answers": probe_record(item_answers)}
+                for name, item_answers in answers.items()
+            ]
+            # arms of the same weights have the same answers and share one line
+            key_group = tuple(keys.values())
+            names.setdefault(key_group, []).append(arm.name)
+            if key_group not in reports:
+                reports[key_group] = str(
+                    probe_report([answer for item_answers in answers.values() for answer in item_answers], clips)
+                )
+    for key_group, report in reports.items():
+        print(f"{', '.join(names[key_group])}: {report}")
+        for name in names[key_group]:
             print(f"  Err_omit of the traces of {name} by rules {_err_omit(run, name, items, truths)}")
     _write_probes(folder / "probes.jsonl", lines)
     return 0
 
 
-def _ask_missing(
+def _answer_missing(
     engine: Engine,
     arm: Arm,
     items: Mapping[str, Item],
@@ -143,15 +148,15 @@ def _ask_missing(
     journal: Journal,
     options: argparse.Namespace,
 ) -> dict[str, str]:
-    """Ask what the journal lacks of these weights; return the journal's keys by item."""
+    """Generate the answers that the journal lacks for these weights; return the journal's keys by item."""
     from dataclasses import replace
 
     from mpar2.cafe.probes import ask_probes, probe_record
     from mpar2.engines.base import Decoding
     from mpar2.llm.journal import content_key
 
-    known = engine.weights(arm)
-    weights = [known.get("model_hash") or arm.model, known.get("adapter_hash") or arm.adapter]
+    hashes = engine.weights(arm)
+    weights = [hashes.get("model_hash") or arm.model, hashes.get("adapter_hash") or arm.adapter]
     keys = {
         name: content_key(weights, name, [(p.label, p.question.text) for p in probes[name]], _ANSWER_TOKENS)
         for name in items
@@ -161,12 +166,12 @@ def _ask_missing(
     for start in range(0, len(todo), step):
         chosen = todo[start : start + step]
         clips = {name: run_clip(options.audio_root, items[name].audio) for name in chosen}
-        asked = [probe for name in chosen for probe in probes[name]]
+        questions = [probe for name in chosen for probe in probes[name]]
         direct, decoding = replace(arm, mode="direct"), Decoding(max_new_tokens=_ANSWER_TOKENS)
-        answers = ask_probes(engine, direct, clips, asked, decoding, batch_size=options.batch_size)
+        answers = ask_probes(engine, direct, clips, questions, decoding, batch_size=options.batch_size)
         for name in chosen:
-            mine = [answer for answer in answers if answer.probe.item == name]
-            journal.append({"key": keys[name], "arm": arm.name, "item": name, "answers": probe_record(mine)})
+            item_answers = [answer for answer in answers if answer.probe.item == name]
+            journal.append({"key": keys[name], "arm": arm.name, "item": name, "answers": probe_record(item_answers)})
         print(f"\r{arm.name}: {min(start + step, len(todo))} of {len(todo)} items", end="", file=sys.stderr)
     if todo:
         print(file=sys.stderr)
@@ -174,7 +179,7 @@ def _ask_missing(
 
 
 def _err_omit(run: Any, arm: str, items: Mapping[str, Item], truths: Mapping[str, Truth]) -> Interval:
-    """Return the share of the events that the arm's traces do not assert, pooled: it stands beside probe accuracy."""
+    """Return the pooled share of events that the arm's traces do not assert, to compare with probe accuracy."""
     from mpar2.cafe.metrics import count_events
     from mpar2.cafe.rules.judge import annotate
     from mpar2.statistics import bootstrap_interval
@@ -187,14 +192,14 @@ def _err_omit(run: Any, arm: str, items: Mapping[str, Item], truths: Mapping[str
 
 
 def _write_probes(path: Path, lines: list[dict[str, Any]]) -> None:
-    """Replace the lines of the arms that were probed now; lines of other arms stay."""
+    """Replace the lines of the arms probed now; keep those of other arms."""
     from mpar2.runs.lines import read_lines, write_lines
 
-    now, old = {line["arm"] for line in lines}, []
+    now, other_lines = {line["arm"] for line in lines}, []
     if path.is_file():
         with path.open("rb") as file:
-            old = [line for _, line in read_lines(file, path.name) if line.get("arm") not in now]
-    write_lines(path, (*old, *lines))
+            other_lines = [line for _, line in read_lines(file, path.name) if line.get("arm") not in now]
+    write_lines(path, (*other_lines, *lines))
 
 
 def _ground(options: argparse.Namespace) -> int:
@@ -204,42 +209,42 @@ def _ground(options: argparse.Namespace) -> int:
     engine = engine_of(options)
     items, truths, arms, run = _subjects(options, engine)
     for arm in arms:
-        found, groups = [], []
+        groundings, groups = [], []
         for name, text in _texts(run, arm.name, items):
             item = items[name]
             verdict = annotate(text, truths[name], choices=item.question.choices)
             generation = engine.attend(run_clip(options.audio_root, item.audio), item.question, arm, text)
             spans = [token.chars for token in generation.tokens]
             events, attention = truths[name].events, generation.attention
-            found.append(ground(verdict, events, attention, spans, keep_sinks=options.keep_sinks))
+            groundings.append(ground(verdict, events, attention, spans, keep_sinks=options.keep_sinks))
             groups.append(item.audio)
-            print(f"\r{arm.name}: {len(found)} traces", end="", file=sys.stderr)
+            print(f"\r{arm.name}: {len(groundings)} traces", end="", file=sys.stderr)
         print(file=sys.stderr)
-        mentions = sum(map(len, found))
+        mentions = sum(map(len, groundings))
         if not mentions:
-            print(f"{arm.name}: no matched mention with times in {len(found)} traces")
+            print(f"{arm.name}: no matched mention with times in {len(groundings)} traces")
             continue
-        report = grounding_report(found, groups)
+        report = grounding_report(groundings, groups)
         print(
-            f"{arm.name}: {mentions} matched mentions in {len(found)} traces; of the attention on audio "
+            f"{arm.name}: {mentions} matched mentions in {len(groundings)} traces; of the attention on audio "
             f"{report['inside']} inside the event, by chance {report['chance']}, ratio {report['lift']}"
         )
     return 0
 
 
 def _texts(run: Any, arm: str, items: Mapping[str, Item]) -> Iterator[tuple[str, str]]:
-    """Yield (item, trace) of each trace of the arm that has text."""
+    """Yield (item, trace) for each trace of the arm with text."""
     for record in run.records():
         if record["arm"] == arm and record["id"] in items and record.get("text"):
             yield record["id"], record["text"]
 
 
 def _arm_of(entry: Mapping[str, Any]) -> Arm:
-    """Return the arm of a manifest, without the hashes that stand beside its settings."""
+    """Return the arm of a manifest's entry, without the hashes beside its settings."""
     from mpar2.arms import arm_from_json
 
-    known = ("name", "model", "adapter", "mode")
-    return arm_from_json({key: entry[key] for key in known if entry.get(key) is not None}).arm
+    keys = ("name", "model", "adapter", "mode")
+    return arm_from_json({key: entry[key] for key in keys if entry.get(key) is not None}).arm
 
 
 def run_clip(root: str, name: str) -> Clip:
@@ -247,10 +252,10 @@ def run_clip(root: str, name: str) -> Clip:
 
     Args:
         root: The folder of the run's audio.
-        name: As the run has it: a path under ``root``, or a file name there. It is untrusted.
+        name: Path under ``root``, or file name, as stored in the run. It is untrusted.
 
     Raises:
-        AudioError: There is no such file under ``root`` (a name that leads out of it counts so), or it holds no audio.
+        AudioError: No such file under ``root`` (also for a name that points outside of it), or it holds no audio.
     """
     from mpar2.audio import AudioError, load_clip
 

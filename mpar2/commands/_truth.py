@@ -1,4 +1,4 @@
-"""What traces are judged against, or models asked about: the option ``--truth``, and the truths of a run's items."""
+"""The reference for judging traces or probing models: the option ``--truth``, and the truths of a run's items."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def add_truth(parser: argparse.ArgumentParser, what: str) -> None:
     """Add the option ``--truth``.
 
     Args:
-        parser: Of the task.
-        what: What the task does with the truth, for the help.
+        parser: Parser of the task.
+        what: The task's use of the truth, for the help.
     """
     parser.add_argument(
         "--truth",
@@ -31,10 +31,10 @@ def add_truth(parser: argparse.ArgumentParser, what: str) -> None:
 
 
 def refuse_unfit(who: str, which: str | None) -> None:
-    """Refuse a kind of truth that lists no events.
+    """Refuse a kind of truth without events.
 
     Args:
-        who: What needs the events, for the error.
+        who: The consumer of the events, for the error.
         which: The value of ``--truth``.
 
     Raises:
@@ -50,40 +50,40 @@ def refuse_unfit(who: str, which: str | None) -> None:
 
 
 def event_truths(run: str, items: Mapping[str, Item], which: str | None, who: str) -> dict[str, Truth]:
-    """Return the truths with events of those items that have one.
+    """Return the truths of all items that have events.
 
     Args:
-        run: The run's folder, beside which captions and tagged events may stand.
-        items: Of the run, by id.
+        run: The run's folder; captions and tagged events may lie beside it.
+        items: Items of the run, by id.
         which: The value of ``--truth``.
-        who: What needs the events, for the error.
+        who: The consumer of the events, for the error.
 
     Raises:
-        ScoreError: No item has such a truth; the message says what to do.
+        ScoreError: No item has such a truth; the message gives the remedy.
     """
     from mpar2.cafe.caption import read_captions
     from mpar2.cafe.truth import choose_truth
 
     refuse_unfit(who, which)
-    beside = read_captions(run)
-    truths = {id: choose_truth(item, beside.get(id), which) for id, item in items.items()}
-    found = {id: truth for id, truth in truths.items() if truth is not None and truth.events is not None}
-    if not found:
+    captions = read_captions(run)
+    truths = {id: choose_truth(item, captions.get(id), which) for id, item in items.items()}
+    event_lists = {id: truth for id, truth in truths.items() if truth is not None and truth.events is not None}
+    if not event_lists:
         nothing_to_do(run, who, f"{len(items)} items have", which)
-    return found
+    return event_lists
 
 
 def nothing_to_do(run: str, who: str, what: str, which: str | None) -> None:
-    """Refuse a run in which nothing can be judged, before anything is paid.
+    """Refuse a run without any item to judge, before any cost arises.
 
     Args:
         run: The run's folder.
-        who: What needs the events.
+        who: The consumer of the events.
         what: What lacks them, with its verb ("12 items have").
         which: The value of ``--truth``.
 
     Raises:
-        ScoreError: Always; the message says what to do.
+        ScoreError: Always; the message gives the remedy.
     """
     from mpar2.cafe.score import ScoreError
 

@@ -110,7 +110,7 @@ def _judge_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _judge(options: argparse.Namespace, replies: Journal | None = None) -> Judge:
-    """Return the judge that the options name; a model judge keeps its replies in the journal."""
+    """Return the selected judge; a model judge records its replies in the journal."""
     from mpar2.cafe.judges import JudgeOptions, make_judge
 
     where = {"model": options.model, "base_url": options.base_url}
@@ -125,7 +125,7 @@ def _score(options: argparse.Namespace) -> int:
     from mpar2.cafe.validation.injection import choose_canaries
     from mpar2.llm.journal import Journal
 
-    # 1. what can be judged at all, before a folder is made or anything is paid
+    # 1. Select what can be judged, before creating a folder or incurring a cost.
     if not Path(options.run).is_dir():
         raise ScoreError(f"{options.run} is no folder: scores are written beside the run, so unpack it first")
     entry = judge_named(options.judge)
@@ -133,7 +133,7 @@ def _score(options: argparse.Namespace) -> int:
         refuse_unfit(f"the {entry.name} judge", options.truth)
     requests = _requests(options, entry)
     canaries = choose_canaries(len(requests), needs_events=entry.needs_events)
-    # 2. the folder of the scores
+    # 2. The folder of the scores.
     judge_name = entry.name
     if entry.service is not None:
         from mpar2.llm.services import judge_model
@@ -143,27 +143,27 @@ def _score(options: argparse.Namespace) -> int:
     if not re.fullmatch(r"[\w.-]{1,120}", name) or name.startswith("."):
         raise ScoreError(f"--name {name!r}: letters, digits, '.', '_' and '-' make a name")
     folder = Path(options.run) / "cafe" / name
-    # 3. its cost, where it has one; then judge
+    # 3. Estimate the cost, if any; then judge.
     with ExitStack() as stack:
         replies = stack.enter_context(Journal(folder / "replies.jsonl")) if entry.service is not None else None
         judge: Any = _judge(options, replies)
         prices = paid.prices(options, judge.model)
         if hasattr(judge, "estimate"):
-            new = _to_pay(requests, judge, folder)
+            new = _pending_requests(requests, judge, folder)
             extra = {request for canary in canaries for request in (canary.clean, canary.attacked)}
-            what = f"{len(new)} traces to judge, and {len(extra)} canary traces"
-            if not paid.agreed(what, judge.estimate([*new, *extra], prices), options):
+            work = f"{len(new)} traces to judge, and {len(extra)} canary traces"
+            if not paid.agreed(work, judge.estimate([*new, *extra], prices), options):
                 return 1
-        found = asyncio.run(_judge_run(options, judge, folder, canaries))
-        print(found.report())
+        scores = asyncio.run(_judge_run(options, judge, folder, canaries))
+        print(scores.report())
         if replies is not None:
             print(f"\n{paid.spent(replies, prices)}")
     print(f"\n{folder / 'metrics.json'}")
-    return 1 if found.failed else 0
+    return 1 if scores.failed else 0
 
 
 def _requests(options: argparse.Namespace, entry: JudgeEntry) -> dict[str, JudgeRequest]:
-    """Return what the judge can be asked about the run; refuse a run in which nothing can be judged."""
+    """Return the judge's requests for the run; refuse a run without any item to judge."""
     from mpar2.cafe.caption import read_captions
     from mpar2.cafe.score import requests_of
     from mpar2.runs import read_run
@@ -177,7 +177,7 @@ def _requests(options: argparse.Namespace, entry: JudgeEntry) -> dict[str, Judge
 
 
 async def _judge_run(options: argparse.Namespace, judge: Judge, folder: Path, canaries: list[Canary]) -> ScoreSet:
-    """Return the run judged, after the canaries that say how easily this judge is talked into a verdict."""
+    """Judge the canaries, which measure how easily the judge follows planted instructions; then judge the run."""
     from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
     from mpar2.cafe.score import score_run
@@ -199,8 +199,8 @@ async def _judge_run(options: argparse.Namespace, judge: Judge, folder: Path, ca
         )
 
 
-def _to_pay(requests: dict[str, JudgeRequest], judge: Judge, folder: Path) -> list[JudgeRequest]:
-    """Return what is not judged yet."""
+def _pending_requests(requests: dict[str, JudgeRequest], judge: Judge, folder: Path) -> list[JudgeRequest]:
+    """Return the requests that are not judged yet."""
     from mpar2.cafe.score import request_key
     from mpar2.llm.journal import Journal
 
@@ -223,8 +223,8 @@ def _trace(options: argparse.Namespace) -> int:
     counts = count_events(outcome)
     rates = rates_of_trace(counts)
     if options.json:
-        said = {"verdict": outcome.as_dict(), "counts": counts.as_dict(), "rates": rates}
-        print(json.dumps(said, ensure_ascii=False))
+        summary = {"verdict": outcome.as_dict(), "counts": counts.as_dict(), "rates": rates}
+        print(json.dumps(summary, ensure_ascii=False))
         return 0
     for mention in outcome.mentions:
         span = f"{mention.chars.start}-{mention.chars.stop}"
@@ -232,8 +232,8 @@ def _trace(options: argparse.Namespace) -> int:
         print(f"{mention.kind:12} {span:>11}  {quote}  ({printable(mention.reason)})")
     for index in outcome.missed:
         print(f"{'missed':12} {'':>11}  {printable(outcome.targets[index])}")
-    said = ", ".join(f"{name} {'-' if rate is None else f'{rate:.3f}'}" for name, rate in rates.items())
-    print(f"\n{said}\nN_pred {counts.n_pred}, N_tgt {counts.n_tgt}; truth: {outcome.truth_origin}")
+    summary = ", ".join(f"{name} {'-' if rate is None else f'{rate:.3f}'}" for name, rate in rates.items())
+    print(f"\n{summary}\nN_pred {counts.n_pred}, N_tgt {counts.n_tgt}; truth: {outcome.truth_origin}")
     return 0
 
 
@@ -244,17 +244,17 @@ def _agree(options: argparse.Namespace) -> int:
     from mpar2.cafe.validation.agreement import compare_scores
     from mpar2.runs.lines import write_lines
 
-    found = compare_scores(read_scores(options.first).scores, read_scores(options.second).scores)
-    print(found)
-    for difference in found.disagreements[: max(0, options.show)]:
+    comparison = compare_scores(read_scores(options.first).scores, read_scores(options.second).scores)
+    print(comparison)
+    for difference in comparison.disagreements[: max(0, options.show)]:
         quote = printable(" ".join(difference.quote.split()))
         print(f"\n{difference.key}: {quote!r}\n  {difference.first}: {printable(difference.first_reason)}")
         print(f"  {difference.second}: {printable(difference.second_reason)}")
-    left = len(found.disagreements) - max(0, options.show)
-    if left > 0:
-        print(f"\n{left} more disagreements; --out FILE.jsonl has them all")
+    remaining = len(comparison.disagreements) - max(0, options.show)
+    if remaining > 0:
+        print(f"\n{remaining} more disagreements; --out FILE.jsonl has them all")
     if options.out is not None:
-        write_lines(options.out, map(asdict, found.disagreements))
+        write_lines(options.out, map(asdict, comparison.disagreements))
     return 0
 
 
@@ -308,11 +308,11 @@ def _rate(options: argparse.Namespace) -> int:
     from mpar2.cafe.validation.rating_sheet import rate_judge, rate_person, read_ratings
 
     scores = read_scores(options.scores).scores
-    people = [read_ratings(path) for path in options.ratings]
-    for person in people:
-        print(rate_judge(person, scores), end="\n\n")
-    for person, other in combinations(people, 2):
-        print(f"{other.rater} against {rate_person(person, other)}", end="\n\n")
+    raters = [read_ratings(path) for path in options.ratings]
+    for rating in raters:
+        print(rate_judge(rating, scores), end="\n\n")
+    for rating, other in combinations(raters, 2):
+        print(f"{other.rater} against {rate_person(rating, other)}", end="\n\n")
     return 0
 
 

@@ -80,7 +80,7 @@ _SIDES = ("model", "adapter", "mode", "other_model", "other_adapter", "other_mod
 
 
 def _arms(options: argparse.Namespace) -> Sequence[Arm]:
-    """Return the arms of ``--arm``, of ``--base``, or a left and a right one."""
+    """Return the arms of ``--arm``, of ``--base``, or of the left and right options."""
     from mpar2.arms import ArmError, arms_of_base
     from mpar2.engines.base import Arm
 

@@ -12,14 +12,14 @@ __all__ = ["configure", "run"]
 
 def configure(parser: argparse.ArgumentParser) -> None:
     tasks = parser.add_subparsers(dest="task", metavar="TASK", required=True)
-    read = tasks.add_parser("from-lmms-eval", help="samples that lmms-eval wrote with --log_samples to a run")
-    read.add_argument("files", nargs="+", metavar="SAMPLES.jsonl", help="of one task, one for each model")
-    read.add_argument(
+    importer = tasks.add_parser("from-lmms-eval", help="samples that lmms-eval wrote with --log_samples to a run")
+    importer.add_argument("files", nargs="+", metavar="SAMPLES.jsonl", help="of one task, one for each model")
+    importer.add_argument(
         "--name", action="append", default=[], help="of the arm; once for each file (default: its folder)"
     )
-    read.add_argument("--benchmark", choices=benchmark_names(), help="whose own questions --data has")
-    read.add_argument("--data", metavar="PATH", help="the benchmark's question file; items are joined to it")
-    read.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run's new folder")
+    importer.add_argument("--benchmark", choices=benchmark_names(), help="whose own questions --data has")
+    importer.add_argument("--data", metavar="PATH", help="the benchmark's question file; items are joined to it")
+    importer.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run's new folder")
     write = tasks.add_parser("to-inspect", help="a run to logs for `inspect view --log-dir DIR`, one for each arm")
     write.add_argument("run", metavar="RUN", help="a run folder, a zip of one, or an items.jsonl")
     write.add_argument("--scores", metavar="PATH", help="CAFE's scores of the run, shown beside its accuracy")

@@ -36,11 +36,11 @@ questions of your own (--benchmark jsonl), one JSON object a line:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, _JSONL
-    what = parser.add_argument_group("items")
-    what.add_argument("--benchmark", required=True, choices=benchmark_names())
-    what.add_argument("--data", required=True, metavar="PATH", help="its question file, or a folder with items.jsonl")
-    what.add_argument("--audio-root", metavar="DIR", help="where its audio is (default: beside the question file)")
-    what.add_argument("--limit", type=int, metavar="N", help="the first N items only")
+    items = parser.add_argument_group("items")
+    items.add_argument("--benchmark", required=True, choices=benchmark_names())
+    items.add_argument("--data", required=True, metavar="PATH", help="its question file, or a folder with items.jsonl")
+    items.add_argument("--audio-root", metavar="DIR", help="where its audio is (default: beside the question file)")
+    items.add_argument("--limit", type=int, metavar="N", help="the first N items only")
     arm = parser.add_argument_group("the arms")
     add_arm_option(arm, several=True)
     arm.add_argument("--arms", metavar="FILE.yaml", help="several arms over the same items (mpar2.arms has the form)")
@@ -173,7 +173,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     _print_table(metrics)
     print(f"\n{Path(options.out) / 'metrics.json'}")
-    # Failures count as wrong; the exit code is 1 so that scripts notice.
+    # Failures count as wrong; exit status 1 reports them to scripts.
     failed = sum(arm["failed"] for arm in metrics["arms"].values())
     if failed:
         _say(f"{failed} answers failed, and count as wrong; the same command tries them again. Reasons:")
@@ -187,27 +187,27 @@ _SINGLE = ("model", "adapter", "mode")
 
 
 def _arms(options: argparse.Namespace) -> Sequence[EvaluationArm]:
-    """Return the arms of ``--arm``, of a file, of ``--base``, or the one of ``--model``; other options hold for all."""
+    """Return the arms of ``--arm``, a file, ``--base``, or ``--model``; other options apply to all of them."""
     from mpar2.arms import ArmError, arm_from_json, arms_of_base, load_arms, parse_arms
 
     names = ("prompt", "samples", "audio", "perception")
     names += ("max_new_tokens", "temperature", "top_p", "top_k", "repetition_penalty")
     names += ("max_reasoning_tokens", "min_reasoning_tokens", "hide_audio_after")
-    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    named = (("--arm", options.arm), ("--arms", options.arms), ("--base", options.base))
-    ways = [way for way, value in named if value]
-    if len(ways) > 1:
-        raise ArmError(f"{ways[0]} and {ways[1]} both name arms: give one or the other")
+    settings = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    sources = (("--arm", options.arm), ("--arms", options.arms), ("--base", options.base))
+    used_sources = [source for source, value in sources if value]
+    if len(used_sources) > 1:
+        raise ArmError(f"{used_sources[0]} and {used_sources[1]} both name arms: give one or the other")
     for name in ("name", *_SINGLE):
-        if ways and getattr(options, name) is not None:
+        if used_sources and getattr(options, name) is not None:
             raise ArmError(
-                f"--{name} belongs to a single arm, and {ways[0]} names arms with theirs: give one or the other"
+                f"--{name} belongs to a single arm, and {used_sources[0]} names arms with theirs: give one or the other"
             )
     if options.arms is not None:
-        return load_arms(options.arms, **given)
-    if ways:
+        return load_arms(options.arms, **settings)
+    if used_sources:
         return [
-            arm_from_json({"name": a.name, "model": a.model, "adapter": a.adapter, "mode": a.mode} | given)
+            arm_from_json({"name": a.name, "model": a.model, "adapter": a.adapter, "mode": a.mode} | settings)
             for a in (parse_arms(options.arm) if options.arm else arms_of_base(options.base))
         ]
     if options.model is None:
@@ -217,7 +217,7 @@ def _arms(options: argparse.Namespace) -> Sequence[EvaluationArm]:
     name = options.name or " ".join(
         [stem, *([Path(options.adapter).name] if options.adapter else []), options.mode or "mpar2"]
     )
-    return [arm_from_json({"name": name} | single | given)]
+    return [arm_from_json({"name": name} | single | settings)]
 
 
 def _engine_options(options: argparse.Namespace, world: int) -> EngineOptions:
@@ -245,7 +245,7 @@ def _engine_options(options: argparse.Namespace, world: int) -> EngineOptions:
 
 @contextmanager
 def _notes() -> Iterator[None]:
-    """Yield what engines find out about servers, on stderr."""
+    """Print the engines' notes about servers on stderr."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("note: %(message)s"))
     logger = logging.getLogger("mpar2.engines")
@@ -261,25 +261,25 @@ def _notes() -> Iterator[None]:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM (a cluster's time limit) end a run as cleanly as Ctrl-C."""
+    """Handle SIGTERM (a cluster's time limit) like Ctrl-C."""
 
     def stop(signum: int, frame: FrameType | None) -> None:
         interrupt = signal.getsignal(signal.SIGINT)
-        if callable(interrupt):  # asyncio puts its own there, which cancels what runs and leaves no task behind
+        if callable(interrupt):  # asyncio's own handler cancels the running tasks
             interrupt(signal.SIGINT, frame)
         else:  # the shell lets a background job ignore Ctrl-C
             raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    previous_handler = signal.signal(signal.SIGTERM, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous_handler)
 
 
 @contextmanager
 def _progress(*, hidden: bool) -> Iterator[Callable[[int, int, int], None]]:
-    """Show on stderr answers done, rate and time left: one line that moves, or a line now and then in a log."""
+    """Show progress, rate and remaining time on stderr: a progress bar, or occasional lines in a log."""
     from tqdm import tqdm
 
     with tqdm(
@@ -288,7 +288,7 @@ def _progress(*, hidden: bool) -> Iterator[Callable[[int, int, int], None]]:
 
         def report(done: int, total: int, failed: int) -> None:
             if bar.total is None:
-                bar.total, bar.initial, bar.n = total, done, done  # the rate is of this start
+                bar.total, bar.initial, bar.n = total, done, done  # the rate counts from this start
                 bar.refresh()
             if failed:
                 bar.set_postfix(failed=failed, refresh=False)
@@ -312,7 +312,7 @@ def _print_table(metrics: dict[str, Any]) -> None:
             f"{'-' if arm['tokens']['mean'] is None else format(arm['tokens']['mean'], '.0f'):>6}"
         )
     baseline = next(iter(metrics["arms"]))
-    for pair in metrics["pairs"]:  # metrics.json has the others too
+    for pair in metrics["pairs"]:  # metrics.json has the other pairs too
         difference = pair["difference"]
         first, second = pair["arms"]
         if first != baseline or difference["low"] is None:

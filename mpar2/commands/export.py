@@ -24,11 +24,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16"), help="of the weights (default: as the checkpoint's)"
     )
-    given = os.environ.get("MPAR2_LLAMA_CPP")
+    llama_cpp = os.environ.get("MPAR2_LLAMA_CPP")
     parser.add_argument(
         "--llama-cpp",
         type=Path,
-        default=Path(given) if given else None,
+        default=Path(llama_cpp) if llama_cpp else None,
         metavar="DIR",
         help="gguf: llama.cpp's source, which holds convert_hf_to_gguf.py (or MPAR2_LLAMA_CPP)",
     )

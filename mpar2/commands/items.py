@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
     from mpar2.runs.lines import write_lines
 
     if options.task == "from-events":
-        items = _cut(options) if options.window is not None else _whole(options)
+        items = _window_items(options) if options.window is not None else _whole_items(options)
     else:
         items = items_from_captions(options.file, options.kind, audio_name=options.audio_name)
     write_lines(options.out, map(item_to_json, items))
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _whole(options: argparse.Namespace, **windows: Any) -> list[Item]:
+def _whole_items(options: argparse.Namespace, **windows: Any) -> list[Item]:
     from mpar2.items.events import items_from_events
 
     return items_from_events(
@@ -62,8 +62,8 @@ def _whole(options: argparse.Namespace, **windows: Any) -> list[Item]:
     )
 
 
-def _cut(options: argparse.Namespace) -> list[Item]:
-    """Cut the recordings into windows beside the question file (mono, 16 kHz, as models get them); their items."""
+def _window_items(options: argparse.Namespace) -> list[Item]:
+    """Cut the recordings into windows beside the question file (mono, 16 kHz) and return their items."""
     from dataclasses import replace
 
     from mpar2.audio import SAMPLE_RATE, Clip, Limits, load_clip, wav_bytes
@@ -72,9 +72,11 @@ def _cut(options: argparse.Namespace) -> list[Item]:
 
     if options.audio_root is None or options.window < 1:
         raise ItemsError("--window needs at least 1 second, and --audio-root with the recordings to cut")
-    recordings = sorted({item.audio for item in _whole(options)})
-    if lost := [name for name in recordings if not (options.audio_root / name).is_file()]:
-        raise ItemsError(f"{len(lost)} of {len(recordings)} recordings are not in {options.audio_root}: {lost[0]}")
+    recordings = sorted({item.audio for item in _whole_items(options)})
+    if missing := [name for name in recordings if not (options.audio_root / name).is_file()]:
+        raise ItemsError(
+            f"{len(missing)} of {len(recordings)} recordings are not in {options.audio_root}: {missing[0]}"
+        )
     limits = Limits(max_seconds=3600.0, max_bytes=1_000_000_000, max_decoded_samples=2_000_000_000)
     folder, durations = options.out.parent / "windows", {}
     folder.mkdir(parents=True, exist_ok=True)
@@ -85,5 +87,5 @@ def _cut(options: argparse.Namespace) -> list[Item]:
             piece = clip.samples[start : start + int(options.window * SAMPLE_RATE)]
             path = folder / f"{Path(name).stem}-{start / SAMPLE_RATE:g}{options.audio_suffix}"
             write_bytes(path, wav_bytes(Clip(piece)))
-    items = _whole(options, window_s=options.window, durations=durations)
+    items = _whole_items(options, window_s=options.window, durations=durations)
     return [replace(item, audio=f"windows/{item.audio}") for item in items]

@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     arm = read_arm(options)
     engine = engine_of(options, [arm])
     decoding = Decoding(max_new_tokens=options.max_new_tokens)
-    # The text: given, or generated first.
+    # The text: from a file, or generated first.
     if options.text is None:
         (generation,) = engine.generate_batch([Request(clip, question, arm)], decoding)
         text = generation.text
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
         decoding=decoding,
         report=report,
     )
-    # Agreement with attention, where the engine can read it.
+    # Agreement with attention, if the engine can record it.
     rho = None
     if engine.engine_for(arm).attention:
         reread = engine.attend(clip, question, arm, text)
@@ -80,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
     span = result.spans[0]
     print(f"answer: {printable(text[span.start : span.stop])}")
     print(f"{result.measure} of the answer, and how it falls with each window as {result.fill}:")
-    # A bar a window, scaled to the largest fall.
+    # One bar per window, scaled to the largest drop.
     largest = max((abs(drop) for drop in result.drops[0]), default=0.0) or 1.0
     for start, stop, drop in zip(result.edges[:-1], result.edges[1:], result.drops[0], strict=True):
         print(f"{start:6.2f}-{stop:6.2f} s  {drop:+8.3f}  {'#' * round(_BAR * max(drop, 0.0) / largest)}")

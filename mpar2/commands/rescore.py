@@ -50,16 +50,16 @@ def run(options: argparse.Namespace) -> int:
 
         items = read_items(options.benchmark, options.data)
         versions.append((f"{options.benchmark} {items.version}", items))
-    written = []
+    tables = []
     for name, items in versions:
         rows = rescore(options.run, items=items, verdicts=verdicts, arms=options.arms or ())
         if options.reference not in rows[0].values:
             raise RescoreError(f"no rule {options.reference!r}: choose one of {', '.join(rows[0].values)}")
-        written.append({"questions": name, "table": _print(name, rows, options)})
+        tables.append({"questions": name, "table": _print(name, rows, options)})
     if options.out:
         from mpar2.runs.lines import write_json
 
-        write_json(options.out, {"versions": written})
+        write_json(options.out, {"versions": tables})
         print(options.out)
     return 0
 
@@ -78,11 +78,11 @@ def _print(name: str, rows: list[Any], options: argparse.Namespace) -> list[dict
         if row["guessed"]:
             print(f"      {row['guessed']} replies are guessed by this rule")
         for key in row["behind"][: options.show]:
-            shown = by_key[key]
-            change = f"{shown.values[options.reference]:g} -> {shown.values[row['rule']]:g}"
-            print(f"      {shown.id}: {change}, answer {shown.answer[:60]!r}, reply {shown.reply[:90]!r}")
-        if (left := len(row["behind"]) - options.show) > 0 and options.show:
-            print(f"      and {left} more")
+            example = by_key[key]
+            change = f"{example.values[options.reference]:g} -> {example.values[row['rule']]:g}"
+            print(f"      {example.id}: {change}, answer {example.answer[:60]!r}, reply {example.reply[:90]!r}")
+        if (remaining := len(row["behind"]) - options.show) > 0 and options.show:
+            print(f"      and {remaining} more")
     print()
     return table
 

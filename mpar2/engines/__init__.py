@@ -1,27 +1,27 @@
-"""What runs a model.
+"""Engines, which run the models.
 
-``base``          arms, decoding, generations: what every engine shares
-``names``         where checkpoints and adapters are found
-``families``      what differs between model families: one class for each
+``base``          arms, decoding, generations: the interface of all engines
+``names``         names of checkpoints and adapters
+``families``      one class for each model family
 ``adapter``       LoRA adapters, checked against the model and attached; ``merge``, added into its weights
 ``chat``          the messages of a question and the chat template
-``processor``     from a clip and messages to the model's inputs, without vision libraries
-``checkpoint``    from a name to a loaded model with its adapters
-``rows``          weights as int8 rows, which halve a checkpoint
-``precision``     which precision this processor multiplies fast
+``processor``     the model's inputs from a clip and messages, without vision libraries
+``checkpoint``    models and their adapters, loaded by name
+``rows``          weights quantised to int8 by rows, half the size of bfloat16
+``precision``     the precision in which this processor multiplies fastest
 ``inputs``        clips and questions as prompts; the output of the audio encoder
 ``probe``         records attention while a model generates
 ``decode``        one batch of prompts through a model
 ``forced_decoding`` one row of a batch: sampling, forced lengths, hidden audio
-``transformers``  the engine that runs checkpoints in this process
-``server``        the engines that ask OpenAI-compatible servers and Gemini
+``transformers``  the engine for checkpoints in this process
+``server``        the engines for OpenAI-compatible servers and Gemini
 ``background``    threads of engines, and their updates
-``routing``       arms that run in different places, side by side
+``routing``       arms on different engines, side by side
 ``as_json``       a generation as plain JSON values
 
-Most modules other than ``base`` import torch and transformers: import them only where a model is really run.
+Most modules other than ``base`` import torch and transformers: import them only to run a model.
 
-``register_engine`` makes an engine known to the shell (``--engine``), the app and files of arms under a name::
+``register_engine`` registers an engine for the shell (``--engine``), the app and files of arms::
 
     class Echo(Engine): ...
 
@@ -69,11 +69,11 @@ _ENGINES: dict[str, Factory] = {"transformers": _transformers, "server": _server
 
 
 def register_engine(name: str, factory: Factory) -> None:
-    """Make an engine known under a name; an engine of that name is replaced.
+    """Register an engine under a name; an engine of that name is replaced.
 
     Args:
         name: The name in ``--engine``, arms and the app.
-        factory: Makes the engine from the options of the command line.
+        factory: Builds the engine from the options of the command line.
     """
     _ENGINES[name] = factory
 
@@ -84,17 +84,17 @@ def engine_names() -> tuple[str, ...]:
 
 
 def make_engine(name: str, options: EngineOptions | None = None) -> Engine:
-    """Make an engine. Nothing is loaded and no service is called yet.
+    """Build an engine. Nothing is loaded and no service is called yet.
 
     Args:
         name: One of :func:`engine_names`.
-        options: What the command line says of engines; what does not concern this one is not read.
+        options: Engine options; each engine ignores those of others.
 
     Returns:
         The engine.
 
     Raises:
-        EngineError: No engine has this name; the message lists those that there are.
+        EngineError: No engine has this name; the message lists the available ones.
     """
     if name not in _ENGINES:
         raise EngineError(f"no engine '{name}': choose one of {', '.join(_ENGINES)}")

@@ -1,15 +1,15 @@
-"""LoRA adapters: found, checked against the model, attached to it.
+"""LoRA adapters: find, check against the model, attach.
 
-PEFT loads what fits and warns about the rest, so an adapter of another model can pass for one that does nothing, and
-one that carries weights of the base overwrites them for every arm. Here
+PEFT loads matching weights and warns about the rest, so an adapter of another model can have no effect unnoticed, and
+one that contains weights of the base overwrites them for every arm. Therefore
 
-* names of older layouts (the Thinker before transformers 5.21; adapters of the whole Omni, under ``thinker.``) become
-  today's first, and ``target_modules`` becomes the exact list of layers that the file has weights for;
-* every tensor of the file must have a place of its size, and every layer that the configuration promises be filled;
+* names of older layouts (the Thinker before transformers 5.21; adapters of the whole Omni, under ``thinker.``) are
+  converted first, and ``target_modules`` is replaced by the exact list of layers in the file;
+* every tensor of the file must match a parameter in size, and every layer in the configuration must have weights;
 * tensors that would replace weights of the base are refused, unless they equal them;
-* patterns of the configuration are run only where they are sure to end, and ranks are read from the file.
+* patterns of the configuration run only if they provably terminate, and ranks are read from the file.
 
-Weights are read from safetensors only: ``.bin`` files are pickles, which run code.
+Weights are read from safetensors only: ``.bin`` files are pickles, which execute code.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ _Rename = Callable[[str], str]
 
 @dataclass(frozen=True)
 class Adapter:
-    """A LoRA adapter that is attached to a checkpoint. ``key`` is its name inside PEFT."""
+    """A LoRA adapter attached to a checkpoint. ``key`` is its name inside PEFT."""
 
     key: str
     source: str
-    modifies_audio_encoder: bool  # then two arms cannot share the encoder's output
+    modifies_audio_encoder: bool  # then arms cannot share the encoder's output
     batchable: bool  # it can run in one batch with other adapters and with the bare base
     warnings: tuple[str, ...] = ()
 
 
 def adapter_folder(adapter: str) -> Path:
-    """Return the folder of an adapter, fetched from the hub where need be.
+    """Return the folder of an adapter, downloaded from the hub if necessary.
 
     Raises:
         EngineError: It is neither a folder nor on the hub.
@@ -76,16 +76,16 @@ def attach_adapter(checkpoint: Checkpoint, folder: Path, name: str, key: str, *,
     Args:
         checkpoint: The loaded base.
         folder: Where adapter_config.json and adapter_model.safetensors are.
-        name: What messages call the adapter.
+        name: Name of the adapter in messages.
         key: Its name inside PEFT.
-        alone: The checkpoint serves no other arm (an export), so weights of the base may be replaced.
+        alone: No other arm uses the checkpoint (an export), so weights of the base may be replaced.
 
     Raises:
         EngineError: The adapter does not fit, is incomplete, or would change the base for other arms.
     """
     from peft import LoraConfig, PeftModel, set_peft_model_state_dict
 
-    # Refuse kinds of adapters that cannot be accounted for.
+    # Refuse adapter types that cannot be checked.
     config = adapter_config(folder)
     if config.get("peft_type") != "LORA":
         raise EngineError(
@@ -93,30 +93,30 @@ def attach_adapter(checkpoint: Checkpoint, folder: Path, name: str, key: str, *,
         )
     if config.get("target_parameters"):
         raise EngineError(f"the adapter '{name}' adapts parameters of experts (target_parameters): not supported")
-    # Every tensor of the file: renamed to today's names and checked against the model.
+    # Rename every tensor of the file to the current layout, and check it against the model.
     tensors = _read_tensors(folder, name)
     base = checkpoint.peft.get_base_model() if checkpoint.peft is not None else checkpoint.model
     modules = {path.replace(".base_layer", ""): module for path, module in base.named_modules()}
-    weights, older = _with_current_names(checkpoint, tensors, name)
+    weights, original_name = _with_current_names(checkpoint, tensors, name)
     saved = _saved_modules(config, modules, weights)
     replaced = _check_fit(checkpoint, modules, base, weights, saved, name, alone=alone)
     for path in replaced:
         del weights[path]
-    warnings = _check_promises(modules, config, weights, older, name)
-    # Attach; from here on a failure may have changed layers of the checkpoint.
+    warnings = _check_promises(modules, config, weights, original_name, name)
+    # Attach; a failure from here on may leave changed layers.
     lora = _exact_config(LoraConfig, config, weights, saved, name)
     try:
         if checkpoint.peft is None:
-            with py_warnings.catch_warnings():  # peft reads a property by its old name, which is no concern of a user
+            with py_warnings.catch_warnings():  # peft reads a property by its old name, of no concern to a user
                 py_warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
                 checkpoint.peft = PeftModel(base, lora, adapter_name=key)
         else:
             checkpoint.peft.add_adapter(key, lora)
         result = set_peft_model_state_dict(checkpoint.peft, weights, adapter_name=key)
     except Exception as error:
-        checkpoint.damaged = True  # some layers may be changed already
+        checkpoint.damaged = True  # some layers may have changed
         raise EngineError(f"the adapter '{name}' does not fit '{checkpoint.name}': {first_line(error)}") from error
-    # PEFT takes what it knows: nothing may be left over.
+    # PEFT ignores unknown weights: none may be left over.
     if result.unexpected_keys:
         checkpoint.damaged = True
         raise EngineError(
@@ -151,11 +151,11 @@ def _read_tensors(folder: Path, name: str) -> dict[str, torch.Tensor]:
         raise EngineError(
             f"the weights of the adapter '{name}' are not readable ({first_line(error)}): fetch or save it again"
         ) from error
-    bad = [path for path, value in tensors.items() if value.is_floating_point() and not torch.isfinite(value).all()]
-    if bad:
+    invalid = [path for path, value in tensors.items() if value.is_floating_point() and not torch.isfinite(value).all()]
+    if invalid:
         raise EngineError(
-            f"{len(bad)} weights of the adapter '{name}' hold values that are not finite numbers, such as {bad[0]}: "
-            "its training diverged, or the file is damaged"
+            f"{len(invalid)} weights of the adapter '{name}' hold values that are not finite numbers, such as "
+            f"{invalid[0]}: its training diverged, or the file is damaged"
         )
     return tensors
 
@@ -163,19 +163,19 @@ def _read_tensors(folder: Path, name: str) -> dict[str, torch.Tensor]:
 def _with_current_names(
     checkpoint: Checkpoint, tensors: Mapping[str, torch.Tensor], name: str
 ) -> tuple[dict[str, torch.Tensor], _Rename]:
-    """Return the tensors by today's names, with PEFT's prefix; and the way back, from a module's name to the file's."""
+    """Return the tensors by current names, with PEFT's prefix, and the map from current to original module names."""
     family = checkpoint.family
-    bare = {path.removeprefix(_PREFIX): value for path, value in tensors.items()}
-    renamed = {family.current_name(path): value for path, value in bare.items()}
-    if len(renamed) < len(bare):
+    unprefixed = {path.removeprefix(_PREFIX): value for path, value in tensors.items()}
+    renamed = {family.current_name(path): value for path, value in unprefixed.items()}
+    if len(renamed) < len(unprefixed):
         raise EngineError(f"the adapter '{name}' holds weights of one layer under two names: save it again")
-    lora = [path for path in bare if _MARK.search(path)]
-    for older in family.older_names():
-        if all(older(family.current_name(path)) == path for path in lora):
+    lora = [path for path in unprefixed if _MARK.search(path)]
+    for original_name in family.older_names():
+        if all(original_name(family.current_name(path)) == path for path in lora):
             break
     else:
         raise EngineError(f"the adapter '{name}' mixes names of several versions of transformers: save it again")
-    return {_PREFIX + path: value for path, value in renamed.items()}, older
+    return {_PREFIX + path: value for path, value in renamed.items()}, original_name
 
 
 def _check_fit(
@@ -188,20 +188,20 @@ def _check_fit(
     *,
     alone: bool,
 ) -> dict[str, torch.Tensor]:
-    """Check that every tensor has a place of its size; return those that replace weights of the base, by full names.
+    """Check that every tensor matches a parameter in size; return those that replace base weights, by full names.
 
-    Where the checkpoint is shared, only tensors equal to the base's may be among them.
+    In a shared checkpoint these must equal the base's tensors.
     """
     import torch
 
-    # Every name has a place in the model.
+    # Every name exists in the model.
     lora = {path: _split(path) for path in weights if _MARK.search(path)}
     if not lora:
         raise EngineError(f"the adapter '{name}' holds no LoRA weights")
     unknown = [path for path, (module, _, _) in lora.items() if module not in modules]
     parameters = dict(base.named_parameters(remove_duplicate=False))
-    own = {path.replace(".base_layer", ""): value for path, value in parameters.items()}
-    unknown += [path for path in weights if path not in lora and path.removeprefix(_PREFIX) not in own]
+    base_parameters = {path.replace(".base_layer", ""): value for path, value in parameters.items()}
+    unknown += [path for path in weights if path not in lora and path.removeprefix(_PREFIX) not in base_parameters]
     if unknown:
         raise EngineError(
             f"{len(unknown)} of {len(weights)} weights of the adapter '{name}' have no place in '{checkpoint.name}', "
@@ -216,18 +216,18 @@ def _check_fit(
                 f"the adapter '{name}' has size {weights[path].shape[axis]} at {module}, where '{checkpoint.name}' has "
                 f"{size}: it belongs to another model"
             )
-    # Whole weights: of equal shape, and different from the base's only where no other arm runs on it.
-    copies = tuple(f"{_PREFIX}{module}." for module in saved)  # PEFT keeps these beside the base's
+    # Full weights: of equal shape, and different from the base's only if no other arm uses it.
+    copies = tuple(f"{_PREFIX}{module}." for module in saved)  # PEFT stores these beside the base's
     full = {path: value for path, value in weights.items() if path not in lora and not path.startswith(copies)}
     changed = []
     for path, value in full.items():
-        there = own[path.removeprefix(_PREFIX)]
-        if there.shape != value.shape:
+        target = base_parameters[path.removeprefix(_PREFIX)]
+        if target.shape != value.shape:
             raise EngineError(
                 f"the adapter '{name}' has shape {tuple(value.shape)} at {path}, where '{checkpoint.name}' has "
-                f"{tuple(there.shape)}: it belongs to another model, or to one with more tokens"
+                f"{tuple(target.shape)}: it belongs to another model, or to one with more tokens"
             )
-        if not torch.equal(there.detach().cpu(), value.to(there.dtype)):
+        if not torch.equal(target.detach().cpu(), value.to(target.dtype)):
             changed.append(path)
     if changed and not alone:
         raise EngineError(
@@ -241,40 +241,42 @@ def _check_fit(
 def _saved_modules(
     config: Mapping[str, Any], modules: Mapping[str, Any], weights: Mapping[str, torch.Tensor]
 ) -> tuple[str, ...]:
-    """Return the modules of which the adapter has a whole copy (``modules_to_save``), as far as the file holds them."""
+    """Return the modules of which the adapter has a full copy (``modules_to_save``) in the file."""
     ends = tuple(f".{name}" for name in config.get("modules_to_save") or ())
-    named = [path for path in modules if path and ends and f".{path}".endswith(ends)]
-    return tuple(path for path in named if any(key.startswith(f"{_PREFIX}{path}.") for key in weights))
+    paths = [path for path in modules if path and ends and f".{path}".endswith(ends)]
+    return tuple(path for path in paths if any(key.startswith(f"{_PREFIX}{path}.") for key in weights))
 
 
 def _split(path: str) -> tuple[str, str, str]:
-    """Return (module, what, rest) of a tensor's full name."""
+    """Return (module, factor, rest) of a tensor's full name."""
     mark = _MARK.search(path)
     assert mark is not None
     return path[: mark.start()].removeprefix(_PREFIX), mark[1], path[mark.end() :]
 
 
 def _replace_base_weights(base: Any, replaced: Mapping[str, torch.Tensor]) -> None:
-    """Put the tensors into the base: equal ones where it is shared, others only in a checkpoint of one arm."""
+    """Copy the tensors into the base; they equal its own unless a single arm uses the checkpoint."""
     import torch
 
-    own = {path.replace(".base_layer", ""): value for path, value in base.named_parameters(remove_duplicate=False)}
+    parameters = {
+        path.replace(".base_layer", ""): value for path, value in base.named_parameters(remove_duplicate=False)
+    }
     with torch.no_grad():
         for path, value in replaced.items():
-            own[path.removeprefix(_PREFIX)].copy_(value)
+            parameters[path.removeprefix(_PREFIX)].copy_(value)
 
 
 def _check_promises(
     modules: Mapping[str, Any],
     config: Mapping[str, Any],
     weights: Mapping[str, torch.Tensor],
-    older: _Rename,
+    original_name: _Rename,
     name: str,
 ) -> list[str]:
-    """Check that every layer that ``target_modules`` names has both of its halves, and return warnings.
+    """Check that every layer in ``target_modules`` has both factors, and return warnings.
 
-    Names are compared in the layout that the adapter was trained in. Parts of the model (text stack, audio encoder) of
-    which the file has no weight at all count as not promised, with a warning: a bare list of layer names fits both.
+    Names are compared in the layout that the adapter was trained in. A part of the model (text stack, audio encoder)
+    without any weight in the file is exempt, with a warning, since a bare list of layer names matches both.
     """
     from torch.nn import Linear
 
@@ -287,7 +289,7 @@ def _check_promises(
     targets = config.get("target_modules") or []
     matches = _matcher(targets, name)
     linear = [m for m, layer in modules.items() if isinstance(getattr(layer, "base_layer", layer), Linear)]
-    promised = [module for module in linear if matches(older(module))]
+    promised = [module for module in linear if matches(original_name(module))]
     parts = {_part(module) for module in lora}
     empty = [module for module in promised if module not in lora and _part(module) in parts]
     incomplete += [f"{module}.lora_{side}" for module in empty for side in "AB"]
@@ -296,12 +298,12 @@ def _check_promises(
             f"the adapter '{name}' lacks {len(incomplete)} of the weights that its configuration promises, such as "
             f"{incomplete[0]}: it was saved from another version of the model, or is incomplete"
         )
-    absent = sorted({_part(module) for module in promised} - parts)
-    if not absent:
+    missing_parts = sorted({_part(module) for module in promised} - parts)
+    if not missing_parts:
         return []
     return [
-        f"the configuration of the adapter '{name}' names layers of {' and '.join(absent)} too, and its file has no "
-        "weights for them: they stay as in the base"
+        f"the configuration of the adapter '{name}' names layers of {' and '.join(missing_parts)} too, and its "
+        "file has no weights for them: they stay as in the base"
     ]
 
 
@@ -314,7 +316,7 @@ def _part(module: str) -> str:
 
 
 def _matcher(targets: str | list[str], name: str) -> Callable[[str], bool]:
-    """Return PEFT's rule: a regular expression must match the whole name, an entry of a list its end."""
+    """Return PEFT's matching rule: a regular expression matches the whole name, an entry of a list its end."""
     if isinstance(targets, str) and targets == "all-linear":
         return lambda module: not module.endswith("lm_head")
     if isinstance(targets, str):
@@ -325,7 +327,7 @@ def _matcher(targets: str | list[str], name: str) -> Callable[[str], bool]:
 
 
 def _bounded_pattern(pattern: str, name: str) -> re.Pattern[str]:
-    """Return the pattern, if it is sure to end soon: no repetition of a repetition or of a choice, few in all."""
+    """Return the pattern if it provably terminates soon: no nested repetition, no repeated choice, few repetitions."""
     import re._parser as parser
 
     refusal = (
@@ -336,31 +338,33 @@ def _bounded_pattern(pattern: str, name: str) -> re.Pattern[str]:
         raise EngineError(refusal)
     repeats = 0
 
-    def walk(tree: Any, inside: bool) -> None:
+    # Nested repetitions and repeated choices backtrack exponentially, back-references without a known bound.
+    def walk(tree: Any, repeated: bool) -> None:
         nonlocal repeats
         for operation, argument in tree:
             kind = str(operation)
             if kind in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"):
-                _, most, body = argument
-                if most > 1:
+                _, limit, body = argument
+                if limit > 1:
                     repeats += 1
-                    if inside:
+                    if repeated:
                         raise EngineError(refusal)
-                walk(body, inside or most > 1)
+                walk(body, repeated or limit > 1)
             elif kind == "BRANCH":
-                if inside:
+                if repeated:
                     raise EngineError(refusal)
                 for choice in argument[1]:
-                    walk(choice, inside)
+                    walk(choice, repeated)
             elif kind == "SUBPATTERN":
-                walk(argument[3], inside)
+                walk(argument[3], repeated)
             elif kind in ("ASSERT", "ASSERT_NOT"):
-                walk(argument[1], inside)
+                walk(argument[1], repeated)
             elif kind == "ATOMIC_GROUP":
-                walk(argument, inside)
+                walk(argument, repeated)
             elif kind in ("GROUPREF", "GROUPREF_EXISTS"):
                 raise EngineError(refusal)
 
+    # Check the parse tree before the pattern can run.
     try:
         walk(parser.parse(pattern), False)
         compiled = re.compile(pattern)
@@ -374,7 +378,7 @@ def _bounded_pattern(pattern: str, name: str) -> re.Pattern[str]:
 def _exact_config(
     kind: type[Any], config: Mapping[str, Any], weights: Mapping[str, torch.Tensor], saved: tuple[str, ...], name: str
 ) -> Any:
-    """Return PEFT's configuration with the exact layers and ranks of the file, and no pattern left to match."""
+    """Return PEFT's configuration with the exact layers and ranks of the file, without patterns."""
     import inspect
 
     ranks: dict[str, int] = {}
@@ -387,14 +391,14 @@ def _exact_config(
     alphas = config.get("alpha_pattern") or {}
     default = config.get("lora_alpha", 8)
     alpha = {module: _by_pattern(alphas, module, default, name) for module in ranks}
-    known = set(inspect.signature(kind).parameters)
+    fields = set(inspect.signature(kind).parameters)
     fixed = {"target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "rank_pattern"}
     fixed |= {"alpha_pattern", "modules_to_save", "inference_mode", "peft_type", "auto_mapping", "init_lora_weights"}
     fixed |= {"ensure_weight_tying", "eva_config", "corda_config", "loftq_config", "runtime_config"}
-    kept = {key: value for key, value in config.items() if key in known - fixed and value is not None}
+    settings = {key: value for key, value in config.items() if key in fields - fixed and value is not None}
     try:
         return kind(
-            **kept | {"r": next(iter(ranks.values())), "task_type": None},
+            **settings | {"r": next(iter(ranks.values())), "task_type": None},
             target_modules=sorted(ranks),
             modules_to_save=list(saved) or None,
             rank_pattern={f"^{re.escape(module)}": rank for module, rank in ranks.items()},
@@ -415,7 +419,7 @@ def _by_pattern(patterns: Mapping[str, Any], module: str, default: Any, name: st
 
 
 def _is_plain(checkpoint: Checkpoint, config: Mapping[str, Any], weights: Mapping[str, Any], key: str) -> bool:
-    """Return whether this is plain LoRA on linear layers, which the engine can add to some rows of a batch."""
+    """Return whether this is plain LoRA on linear layers, which the engine can apply to single rows of a batch."""
     from torch.nn import Linear
 
     if config.get("bias", "none") != "none" or config.get("layer_replication"):

@@ -1,4 +1,4 @@
-"""A generation as plain JSON values: what ``mpar2 reason --json`` prints and the app's API answers."""
+"""A generation as plain JSON values, for ``mpar2 reason --json`` and the app's API."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["generation_to_json", "mean_attention_ratio"]
 
 
 def generation_to_json(generation: Generation) -> dict[str, Any]:
-    """Return the JSON object of one generation; ``attention_ratio`` is its mean share on audio."""
+    """Return the JSON object of one generation; ``attention_ratio`` is the mean share of attention on audio."""
     return {
         "answer": generation.trace.answer or generation.choice,
         "choice": generation.choice,
@@ -35,7 +35,7 @@ def generation_to_json(generation: Generation) -> dict[str, Any]:
 
 
 def mean_attention_ratio(generation: Generation) -> float | None:
-    """Compute the mean attention on audio over tokens, layers and heads, in [0, 1]; None where it was not recorded."""
+    """Compute the mean attention on audio over tokens, layers and heads, in [0, 1]; None if not recorded."""
     from mpar2.attention import attention_ratio
 
     if generation.attention is None or not generation.tokens:

@@ -1,4 +1,4 @@
-"""Generate in threads, so that who reads slowly, or not at all, does not hold the model."""
+"""Generate in threads, so that a slow or absent reader does not block the model."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from mpar2.engines.base import Progress
 
 __all__ = ["Put", "in_background"]
 
-_MOST_UNREAD = 64  # each holds the text so far; the last one of an arm has everything, so a slow reader misses nothing
+_MAX_UNREAD = 64  # each holds the text so far, and the last of an arm is complete, so a slow reader misses nothing
 
 Put = Callable[[Progress | BaseException], None]
 
 
 class _EitherEvent(threading.Event):
-    """Set when it is set itself, or when another event is."""
+    """An event that is also set when another event is."""
 
     def __init__(self, other: threading.Event | None) -> None:
         super().__init__()
@@ -29,28 +29,28 @@ class _EitherEvent(threading.Event):
 def in_background(
     workers: Sequence[Callable[[Put, threading.Event], None]], stop: threading.Event | None = None
 ) -> Iterator[Progress]:
-    """Run each worker in a thread, and yield the updates of all until every one has ended.
+    """Run each worker in a thread, and yield all updates until every worker has ended.
 
-    A worker that fails, or puts an error, lets the others finish. Closing the iterator stops the workers and returns
-    when their threads have ended.
+    If a worker fails, or puts an error, the others finish. Closing the iterator stops the workers and returns when
+    their threads have ended.
 
     Args:
-        workers: Each takes the function that hands an update on, and an event that is set when it has to stop.
-        stop: Stops the workers too.
+        workers: Each takes the function to emit an update, and an event that requests it to stop.
+        stop: Also stops the workers.
 
     Raises:
         BaseException: The error of a worker, after all have ended.
     """
-    ended = _EitherEvent(stop)
+    stop_event = _EitherEvent(stop)
     updates: queue.SimpleQueue[Progress | BaseException | None] = queue.SimpleQueue()
 
     def put(update: Progress | BaseException) -> None:
-        if not isinstance(update, Progress) or update.stage != "reasoning" or updates.qsize() < _MOST_UNREAD:
+        if not isinstance(update, Progress) or update.stage != "reasoning" or updates.qsize() < _MAX_UNREAD:
             updates.put(update)
 
     def work(worker: Callable[[Put, threading.Event], None]) -> None:
         try:
-            worker(put, ended)
+            worker(put, stop_event)
         except BaseException as error:
             updates.put(error)
         finally:
@@ -71,7 +71,7 @@ def in_background(
             else:
                 yield update
     finally:
-        ended.set()
+        stop_event.set()
         for thread in threads:
             thread.join()
     if failure is not None:

@@ -1,8 +1,8 @@
-"""The engine contract: what runs arms, what it is asked for, and the result of one generation.
+"""The engine interface: arms, requests, and the result of one generation.
 
 An engine is a subclass of :class:`Engine` with one method, :meth:`Engine.generate_batch`, registered under a name in
-:mod:`mpar2.engines`. Everything else (streaming, preloading, manifests) has a default over that method. What an engine
-can do beyond text is said by its capability attributes; callers ask those, never for a class.
+:mod:`mpar2.engines`. Everything else (streaming, preloading, manifests) has a default built on that method. Capability
+attributes declare what an engine supports beyond text; callers check these, never the class.
 """
 
 from __future__ import annotations
@@ -45,24 +45,24 @@ AttentionDetail = Literal["none", "ratio", "full"]
 
 
 class EngineError(MPAR2Error, RuntimeError):
-    """The engine cannot do what was asked; the message says why and what to do."""
+    """The engine lacks a requested capability or failed; the message gives the cause and the remedy."""
 
 
 class ItemError(EngineError):
-    """This clip with this question cannot be asked; others can."""
+    """This clip with this question cannot be processed; others can."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """What is compared: a checkpoint, an adapter and a mode.
+    """The unit of comparison: a checkpoint, an adapter and a mode.
 
     Attributes:
-        name: How the arm is called in results.
+        name: Name of the arm in results.
         model: Short name, folder or hub id, or the engine and its model (:func:`mpar2.arms.split_engine`).
         adapter: A LoRA adapter for it; None: the bare model.
-        mode: How the model is asked, one of :func:`mpar2.prompts.mode_names`.
-        dtype: Precision of the weights, in this process: float32, bfloat16, float16; None: as the engine has it.
-        quantize: Bits of the text stack's weights; None: as the engine has it.
+        mode: Prompting mode, one of :func:`mpar2.prompts.mode_names`.
+        dtype: Precision of the weights in this process: float32, bfloat16, float16; None: the engine's.
+        quantize: Bits of the text stack's weights; None: the engine's.
         prompt: A prompt set or a text file (:mod:`mpar2.prompts`); None: ours.
     """
 
@@ -77,11 +77,11 @@ class Arm:
 
 @dataclass(frozen=True)
 class Decoding:
-    """How tokens are chosen. ``temperature == 0`` is greedy; ``seed`` makes sampling repeatable.
+    """Decoding parameters. ``temperature == 0`` is greedy; ``seed`` makes sampling repeatable.
 
-    The last three are interventions, which engines of this process can make and services cannot
-    (``engines.forced_decoding`` has the rules). Tokens count from the start of the trace; the reasoning is all that
-    precedes the answer part.
+    The last three are interventions, which engines of this process support and services do not
+    (``engines.forced_decoding`` has the rules). Tokens count from the start of the trace; the reasoning is everything
+    before the answer part.
     """
 
     max_new_tokens: int = 512
@@ -90,23 +90,23 @@ class Decoding:
     top_k: int = 0
     repetition_penalty: float = 1.0
     seed: int = 0
-    min_reasoning_tokens: int = 0  # the end of the reasoning is suppressed before
-    max_reasoning_tokens: int | None = None  # reasoning is closed then, and the answer tag forced
+    min_reasoning_tokens: int = 0  # suppress the end of the reasoning before
+    max_reasoning_tokens: int | None = None  # then close the reasoning and force the answer tag
     hide_audio_after: int | str | None = None  # generated tokens, or "50%" of the trace: then the audio is masked
 
     @property
     def has_interventions(self) -> bool:
-        """Whether anything but the model's own choice goes into the trace, or is kept from it."""
+        """Whether the decoding overrides the model's own choice or masks its input."""
         return bool(self.min_reasoning_tokens) or self.max_reasoning_tokens is not None or bool(self.hide_audio_after)
 
     @property
     def hidden_share(self) -> float | None:
-        """The share of the trace after which the audio is hidden; None where that is not given as a share."""
+        """The share of the trace after which the audio is hidden; None if not given as a share."""
         text = self.hide_audio_after
         return float(text[:-1]) / 100 if isinstance(text, str) else None
 
     def __post_init__(self) -> None:
-        for name, good, want in (
+        for name, good, requirement in (
             ("max_new_tokens", self.max_new_tokens >= 1, "at least 1"),
             ("temperature", 0 <= self.temperature < math.inf, "0 (greedy) or more"),
             ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
@@ -115,26 +115,28 @@ class Decoding:
             ("seed", 0 <= self.seed < 2**63, "a whole number from 0"),
         ):
             if not good:
-                raise EngineError(f"{name} is {getattr(self, name)}: it must be {want}")
+                raise EngineError(f"{name} is {getattr(self, name)}: it must be {requirement}")
         self._check_interventions()
 
     def _check_interventions(self) -> None:
-        least, most, hide = self.min_reasoning_tokens, self.max_reasoning_tokens, self.hide_audio_after
-        for name, tokens in (("min_reasoning_tokens", least), ("max_reasoning_tokens", most or 0)):
+        shortest, longest, hide = self.min_reasoning_tokens, self.max_reasoning_tokens, self.hide_audio_after
+        for name, tokens in (("min_reasoning_tokens", shortest), ("max_reasoning_tokens", longest or 0)):
             if not 0 <= tokens < self.max_new_tokens:
                 raise EngineError(
                     f"{name} is {tokens}: it must be 0 or more, and below max_new_tokens ({self.max_new_tokens}), "
                     "which counts the answer too"
                 )
-        if most is not None and least > most:
-            raise EngineError(f"min_reasoning_tokens is {least} and max_reasoning_tokens {most}: no length is both")
+        if longest is not None and shortest > longest:
+            raise EngineError(
+                f"min_reasoning_tokens is {shortest} and max_reasoning_tokens {longest}: no length is both"
+            )
         share = isinstance(hide, str) and re.fullmatch(r"\d{1,2}(\.\d{1,3})?%", hide) and float(hide[:-1]) > 0
         if hide is not None and not (share or (type(hide) is int and hide >= 1)):
             raise EngineError(
                 f"hide_audio_after is {hide!r}: it must be a number of generated tokens from 1, or a share of the "
                 "trace such as 50%"
             )
-        if share and (least or most is not None):
+        if share and (shortest or longest is not None):
             raise EngineError("hide_audio_after is a share, and the length is forced: give a number of tokens")
 
 
@@ -142,9 +144,9 @@ class Decoding:
 class Token:
     """One generated token and the characters of ``Generation.text`` that it completes.
 
-    A token that ends inside a character has an empty span; the token that completes the character has all of it.
-    The end-of-text token is not among them. ``logprob`` is the natural logarithm of the probability that the model gave
-    it, before temperature and penalties; None where the engine does not say.
+    A token that ends inside a character has an empty span; the token that completes the character has its full span.
+    The end-of-text token is excluded. ``logprob`` is the natural logarithm of the model's probability, before
+    temperature and penalties; None if unknown.
     """
 
     id: int
@@ -165,11 +167,11 @@ class Generation:
     first_token_s: float
     audio_seconds: float  # audio that the model received, s
     finish: Literal["stop", "length", "cancelled"]
-    choice: str | None  # the choice that the answer names, in its own words; None when none or ambiguous
+    choice: str | None  # the choice that the answer names, as written in the question; None when none or ambiguous
     attention: AttentionRecord | None = None
     warnings: tuple[str, ...] = ()
-    token_count: int | None = None  # of the text; None: the number of ``tokens``, or not known where there are none
-    served_model: str = ""  # the version that a service names; "" where it names none
+    token_count: int | None = None  # of the text; None: the number of ``tokens``, or unknown if there are none
+    served_model: str = ""  # the version that a service reports; "" if none
 
     def __post_init__(self) -> None:
         if self.token_count is None and self.tokens:
@@ -188,12 +190,12 @@ class Request:
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """What a user can set about how models are run. An engine takes what concerns it, and ignores the rest.
+    """Options for running models. Each engine ignores those that do not apply to it.
 
-    The shell, the app and arms files fill it; the factories of :mod:`mpar2.engines` read it.
+    The shell, the app and arms files set them; the factories of :mod:`mpar2.engines` read them.
     """
 
-    device: str | None = None  # cpu, cuda, cuda:1, mps; None: the best there is
+    device: str | None = None  # cpu, cuda, cuda:1, mps; None: the best available
     dtype: str | None = None  # float32, bfloat16, float16; None: by the device
     quantize: Literal["4bit", "8bit"] | None = None  # weights of the text stack, by bitsandbytes
     max_models: int = 2  # base models in memory at a time
@@ -201,14 +203,14 @@ class EngineOptions:
     in_flight: int | None = None  # requests at once, at each address; None: the engine's default
     audio_as: Literal["audio_url", "input_audio"] = "audio_url"
     fields: Literal["all", "openai"] = "all"
-    check_audio: bool = True  # find out whether a server drops the audio
+    check_audio: bool = True  # detect servers that drop the audio
 
 
 @dataclass(frozen=True)
 class Progress:
     """A streaming update: the arm's index and its text so far; ``generation`` is set on the last one of an arm.
 
-    ``waiting`` means that another visitor has the model.
+    ``waiting`` means that another request is using the model.
     """
 
     index: int
@@ -219,19 +221,19 @@ class Progress:
 
 
 class Engine(ABC):
-    """Runs arms on clips and questions.
+    """Run arms on clips and questions.
 
-    Subclasses implement :meth:`generate_batch`. Errors: :class:`EngineError` (and other ``MPAR2Error``) is for what a
-    user can do something about; :class:`ItemError` says that only this clip with this question is at fault. Any other
-    exception is a programming error, and callers let it through.
+    Subclasses implement :meth:`generate_batch`. Errors: :class:`EngineError` (and other ``MPAR2Error``) is for problems
+    that a user can solve; :class:`ItemError` concerns only this clip with this question. Any other exception is a
+    programming error, and callers propagate it.
 
     Attributes:
         scoring: Computes the log-probability of a given text (:meth:`score`).
-        attention: Records where the model attends (``attention=`` of the methods, and :meth:`attend`).
-        interventions: Carries out the interventions of :class:`Decoding` (forced lengths, hidden audio).
-        logprobs: Gives each token's log-probability (``Token.logprob``).
-        remote: Asks services. Then :meth:`answer` is used, with up to ``concurrency`` requests at once.
-        concurrency: Requests that may be out at once, where ``remote``.
+        attention: Records attention to audio (``attention=`` of the methods, and :meth:`attend`).
+        interventions: Supports the interventions of :class:`Decoding` (forced lengths, hidden audio).
+        logprobs: Returns each token's log-probability (``Token.logprob``).
+        remote: Uses services. Then :meth:`answer` is called, with up to ``concurrency`` concurrent requests.
+        concurrency: Largest number of concurrent requests, if ``remote``.
     """
 
     attention: bool = False
@@ -253,17 +255,17 @@ class Engine(ABC):
         """Generate for each request.
 
         Args:
-            requests: What to generate; arms may differ within a call.
-            decoding: How tokens are chosen; greedy, at most 512 tokens, by default.
-            batch_size: Requests that may share memory at a time.
-            attention: What to record of the attention to audio; ignored by engines that record none.
+            requests: The generations to make; arms may differ within a call.
+            decoding: Decoding parameters; by default greedy, at most 512 tokens.
+            batch_size: Largest number of requests in one batch.
+            attention: Detail of the recorded attention; ignored by engines that record none.
 
         Returns:
             One generation for each request, in their order.
 
         Raises:
-            EngineError: The engine cannot do what is asked.
-            ItemError: A clip with its question cannot be asked; others can.
+            EngineError: The engine lacks a requested capability.
+            ItemError: A clip with its question cannot be processed; others can.
         """
 
     def preload(self, arms: Sequence[Arm]) -> None:  # noqa: B027 - nothing to load is a valid default
@@ -285,16 +287,16 @@ class Engine(ABC):
     ) -> Iterator[Progress]:
         """Generate every arm, yielding updates; the last one of an arm carries its generation.
 
-        Closing the iterator stops generation. This default generates one arm after the other, each in one piece.
+        Closing the iterator stops generation. This default generates one arm after the other, without partial updates.
 
         Args:
             clip: The clip.
             question: The question.
             arms: The arms; :attr:`Progress.index` counts them.
-            decoding: How to decode; greedy if not given.
-            attention: Record attention, where the engine can.
-            stop: When set, generation ends with what there is so far, marked ``cancelled``; arms that have not
-                begun then give nothing.
+            decoding: Decoding parameters; greedy by default.
+            attention: Record attention, if the engine supports it.
+            stop: When set, generation ends with the partial text, marked ``cancelled``; arms that have not begun then
+                yield nothing.
         """
         detail: AttentionDetail = "full" if attention and self.attention else "none"
         for index, arm in enumerate(arms):
@@ -307,13 +309,13 @@ class Engine(ABC):
             yield Progress(index, "done", generation.text, generation.token_count or 0, generation)
 
     async def answer(self, clip: Clip, question: Question, arm: Arm, decoding: Decoding) -> Generation:
-        """Generate once, inside ``async with engine``; used for ``remote`` engines, with many requests at a time.
+        """Generate once, inside ``async with engine``; for ``remote`` engines, with many concurrent requests.
 
         Args:
             clip: The clip.
             question: The question.
             arm: The arm.
-            decoding: How to decode.
+            decoding: Decoding parameters.
         """
         batch = await asyncio.to_thread(self.generate_batch, [Request(clip, question, arm)], decoding, batch_size=1)
         return batch[0]
@@ -325,28 +327,28 @@ class Engine(ABC):
         return None
 
     def attend(self, clip: Clip, question: Question, arm: Arm, text: str) -> Generation:
-        """Read a finished text by teacher forcing and record its attention.
+        """Score a finished text by teacher forcing and record its attention.
 
         Args:
             clip: The clip.
-            question: What was asked.
-            arm: Who was asked.
+            question: The question.
+            arm: The arm.
             text: The text, as the model would have generated it.
 
         Returns:
             A generation with the text's tokens and their attention.
 
         Raises:
-            EngineError: The engine cannot.
+            EngineError: The engine records no attention.
         """
         raise EngineError(f"{type(self).__name__} does not tell where a model attends: use the engine 'transformers'")
 
     def engine_for(self, arm: Arm) -> Engine:
-        """Return the engine that runs ``arm``: this one, except where arms are routed (``engines.routing``)."""
+        """Return the engine that runs ``arm``: this one, unless arms are routed (``engines.routing``)."""
         return self
 
     def score(self, requests: Sequence[Request], text: str, *, batch_size: int = 8) -> list[tuple[Token, ...]]:
-        """Read a finished text by teacher forcing after each request's clip and question.
+        """Compute the log-probabilities of a finished text by teacher forcing, for each request's clip and question.
 
         Args:
             requests: Clips, questions and arms.
@@ -362,9 +364,9 @@ class Engine(ABC):
         raise EngineError(f"{type(self).__name__} does not score a given text: use the engine 'transformers'")
 
     def base_of(self, arm: Arm) -> str:
-        """Return a name for what has to be loaded to run the arm; arms of one base are run one after the other."""
+        """Return a name for the base that the arm loads; arms of one base run one after the other."""
         return arm.model
 
     def weights(self, arm: Arm) -> dict[str, str | None]:
-        """Return ``model_hash`` and ``adapter_hash`` of the arm's weights, for manifests; empty if not known."""
+        """Return ``model_hash`` and ``adapter_hash`` of the arm's weights, for manifests; empty if unknown."""
         return {}

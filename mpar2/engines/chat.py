@@ -1,7 +1,7 @@
-"""Chat templates of checkpoints, rendered with bounds: a template is a program that came with the weights.
+"""Render the chat templates of checkpoints within limits: a template is untrusted code from the checkpoint.
 
-Templates run in the sandbox of transformers, which keeps them from Python and from files, but not from running for
-ever or from writing gigabytes. Here they have ``_SECONDS`` and ``_MAX_CHARS``.
+Templates run in the sandbox of transformers, which blocks access to Python and files but neither endless loops nor
+gigabytes of output. ``_SECONDS`` and ``_MAX_CHARS`` limit both.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ _MAX_CHARS = 1_000_000
 
 
 class _Expired(BaseException):
-    """Raised inside of a template that takes too long; not an ``Exception``, so that nothing in between catches it."""
+    """Raised inside a template that exceeds its time; not an ``Exception``, so that no handler catches it."""
 
 
 def render_chat(processor: Any, messages: list[dict[str, Any]], audio_token: str) -> str:
-    """Return the chat as text, with the header of the model's turn.
+    """Render the chat as text, with the header of the model's turn.
 
-    Templates that know parts of a message write a placeholder for the audio part; those that take plain strings only
-    are given the placeholder before the words.
+    Templates that support content parts write a placeholder for the audio part; for templates that take plain strings
+    only, the placeholder is put before the words.
 
     Args:
         processor: The processor of the checkpoint, which has the chat template.
-        messages: As :func:`mpar2.prompts.build_messages` makes them.
+        messages: Messages of :func:`mpar2.prompts.build_messages`.
         audio_token: The placeholder of a clip.
 
     Raises:
@@ -80,7 +80,7 @@ def render_template(processor: Any, messages: list[dict[str, Any]]) -> str:
     def work() -> None:
         try:
             outcome.append(processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-        except BaseException as error:  # handed to the caller, below
+        except BaseException as error:  # re-raised in the caller, below
             outcome.append(error)
 
     worker = threading.Thread(target=work, name="chat template", daemon=True)

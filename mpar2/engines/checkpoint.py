@@ -1,16 +1,16 @@
-"""From a name to a loaded model: where checkpoints are found, which family runs them, and how adapters are attached.
+"""Load models by name: locate checkpoints, select the family, attach adapters.
 
 A name is a short name of a shipped pair (``small-base``, ``small-mpar2``), a folder, or a hub id (``owner/name``).
-A folder or repository that holds only an adapter names its base itself, so ``small-mpar2`` alone is enough.
+A folder or repository that holds only an adapter names its base itself, so ``small-mpar2`` alone is sufficient.
 
 The family follows ``model_type`` of config.json (``engines.families`` has the table). Of whole-Omni repositories the
 Thinker is loaded, without the vision tower.
 
 Nothing fails silently: weights missing from the files, adapters whose keys or shapes do not fit, pickled weights
-(``.bin``), quantised repositories without their library, and memory that does not suffice are errors. Precision:
-bfloat16 on CUDA, float16 on MPS; on a CPU bfloat16 where the weights are stored in it and this processor multiplies it
-fast (``engines.precision``), else float32. ``quantize="4bit"`` or ``"8bit"`` stores the text stack's linear layers so,
-by bitsandbytes. Weights may be int8 rows (``engines.rows``), which are read into that precision.
+(``.bin``), quantised repositories without their library, and insufficient memory are errors. Precision: bfloat16 on
+CUDA, float16 on MPS; on a CPU bfloat16 if the weights are stored in it and this processor multiplies it fast
+(``engines.precision``), else float32. ``quantize="4bit"`` or ``"8bit"`` quantises the text stack's linear layers with
+bitsandbytes. Weights may be int8 rows (``engines.rows``), which are converted to that precision.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = [
 _MAX_ADAPTERS = 8  # attached to one base at a time
 
 Quantize = Literal["4bit", "8bit"]
-# libraries without which a repository that was quantised before it was published cannot be read
+# libraries required to read quantised repositories
 _QUANTISERS = {
     "gptq": ("GPTQ", "gptqmodel", "gptqmodel"),
     "awq": ("AWQ", "gptqmodel", "gptqmodel"),
@@ -53,7 +53,7 @@ _QUANTISERS = {
 
 @dataclass(eq=False)
 class Checkpoint:
-    """A model in memory. ``model`` is the instance of the transformers class, adapters injected in place."""
+    """A loaded model. ``model`` is the instance of the transformers class, with adapters injected in place."""
 
     name: str
     model: Any
@@ -65,11 +65,11 @@ class Checkpoint:
     quantized: bool = False
     adapters: dict[str, Adapter] = field(default_factory=dict)
     peft: Any = None  # peft.PeftModel once an adapter is attached
-    damaged: bool = False  # attaching failed half-way: load it anew
+    damaged: bool = False  # attaching failed half-way: reload it
     _attached: int = 0
 
     def attach(self, adapter: str) -> Adapter:
-        """Attach a LoRA adapter, or return it if it is attached already.
+        """Attach a LoRA adapter, or return it if already attached.
 
         Args:
             adapter: A short name, a folder or a hub id.
@@ -90,7 +90,7 @@ class Checkpoint:
         return info
 
     def use(self, adapter: Adapter | None) -> None:
-        """Switch every row to ``adapter``, or to the bare base."""
+        """Activate ``adapter``, or the bare base, for all rows."""
         if self.peft is None:
             return
         if adapter is None:
@@ -109,21 +109,21 @@ def load_checkpoint(
     *,
     vision: bool = False,
 ) -> Checkpoint:
-    """Load a model with its processor, in evaluation mode; with ``adapter``, attached and in use.
+    """Load a model with its processor, in evaluation mode, with ``adapter`` attached and active.
 
     Args:
         model: Short name, folder or hub id of a checkpoint, or of an adapter that names its base.
         adapter: A LoRA adapter for it.
-        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; None: the best there is.
+        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; None: the best available.
         dtype: Precision of the weights; None: by the device.
-        quantize: Store the text stack's linear layers in 4 or 8 bits.
-        vision: Load an Omni model's vision tower too, for an export that is to be whole.
+        quantize: Quantise the text stack's linear layers to 4 or 8 bits.
+        vision: Also load an Omni model's vision tower, for a complete export.
 
     Raises:
-        EngineError: What cannot be loaded, why, and what to do.
+        EngineError: The checkpoint cannot be loaded; the message gives the cause and the remedy.
     """
     model, adapter = split_adapter(model, adapter)
-    # Find the files.
+    # Locate the files.
     source = resolve(model)
     if isinstance(source, Path) and not (source / "config.json").exists():
         raise EngineError(f"'{source}' holds no config.json: give a folder as save_pretrained writes it")
@@ -134,7 +134,7 @@ def load_checkpoint(
     # Load the model, then the processor of its family.
     network, family = _load_network(source, root, name, device, dtype, quantize, vision=vision)
     processor = load_processor(model, family)
-    # Processor and model must use one token for audio.
+    # Processor and model must use the same audio token.
     reads, (_, writes) = _audio_token_id(network.config), family.audio_token(processor)
     if writes != reads:  # a tokenizer whose files are missing loads as an empty one
         raise EngineError(
@@ -157,11 +157,11 @@ def load_checkpoint(
 
 
 def load_processor(model: str, family: Family | None = None) -> Any:
-    """Load the processor of a checkpoint, which makes the model's inputs from clips and chat messages.
+    """Load the processor of a checkpoint, which computes the model's inputs from clips and chat messages.
 
     Args:
         model: A short name, a folder or a hub id.
-        family: Its family; read from config.json if not given.
+        family: Its family; by default from config.json.
 
     Raises:
         EngineError: Files are missing or cannot be read.
@@ -196,14 +196,14 @@ def _load_network(
 
     from mpar2.engines.rows import holds_rows, read_rows
 
-    # The family decides class and configuration, and which weights are left out (vision, speech output).
+    # The family determines class, configuration and skipped weights (vision, speech output).
     family = family_of(root.model_type, source)
     stored = _check_quantisation(root, name, quantize)
     config = family.loaded_config(root, vision=vision)
     kind = getattr(transformers, family.model_class)
     ignored = kind._keys_to_ignore_on_load_unexpected or []
     kind._keys_to_ignore_on_load_unexpected = [*ignored, *(p for p in family.unused_weights if p not in ignored)]
-    # Precision: as stored, as asked, or quantised while loading. Memory is checked before.
+    # Precision: as stored, as requested, or quantised while loading. Memory is checked before.
     options: dict[str, Any] = {}
     if stored is not None:
         config.quantization_config = stored
@@ -231,7 +231,7 @@ def _load_network(
             f"the weights of '{source}' cannot be loaded ({first_line(error)}): the files are missing, cut short, or "
             "not safetensors; fetch or save the checkpoint again"
         ) from error
-    # Every weight of the model comes from the files; none keeps its random initial value.
+    # Every weight of the model comes from the files; none keeps its random initialisation.
     if missing := sorted(info["missing_keys"]):
         raise EngineError(
             f"the checkpoint '{source}' lacks {len(missing)} weights of its own model, such as {missing[0]}: "
@@ -246,9 +246,9 @@ def _load_network(
 
 
 def _check_quantisation(config: Any, name: str, quantize: Quantize | None) -> Any:
-    """Return the quantisation that a repository was saved with, or None.
+    """Return the quantisation of a saved repository, or None.
 
-    Refuses what cannot be read here, by its name.
+    Raise for a quantisation that cannot be read here.
     """
     from importlib.util import find_spec
 
@@ -271,7 +271,7 @@ def _check_quantisation(config: Any, name: str, quantize: Quantize | None) -> An
 
 
 def _bits(quantize: Quantize, family: Family, dtype: torch.dtype) -> Any:
-    """Configure bitsandbytes for the text stack's linear layers; encoder, projector and head stay as they are."""
+    """Configure bitsandbytes for the text stack's linear layers; encoder, projector and head stay unquantised."""
     from importlib.util import find_spec
 
     from transformers import BitsAndBytesConfig
@@ -295,20 +295,20 @@ def _check_memory(
     dtype: torch.dtype,
     quantize: Quantize | None,
 ) -> None:
-    """Compare the weights with the free memory before anything is read or fetched."""
-    needed, free = _needed_bytes(kind, config, family, dtype, quantize), free_bytes(device)
-    if free is None or needed <= free:
+    """Compare the size of the weights with the free memory before reading or downloading anything."""
+    size, free = _needed_bytes(kind, config, family, dtype, quantize), free_bytes(device)
+    if free is None or size <= free:
         return
     smaller = _needed_bytes(kind, config, family, dtype, "4bit")
     way_out = f"--quantize 4bit ({smaller / 1e9:.1f} GB), " if quantize is None and smaller <= free else ""
     raise EngineError(
-        f"'{name}' needs {needed / 1e9:.1f} GB on {device} in {quantize or str(dtype).removeprefix('torch.')}, "
+        f"'{name}' needs {size / 1e9:.1f} GB on {device} in {quantize or str(dtype).removeprefix('torch.')}, "
         f"{free / 1e9:.1f} GB are free: use {way_out}a smaller model, or another device"
     )
 
 
 def _needed_bytes(kind: Any, config: Any, family: Family, dtype: torch.dtype, quantize: Quantize | None) -> float:
-    """Return bytes of the weights, counted on a model without memory."""
+    """Return the bytes of the weights, from a model on the meta device."""
     import copy
 
     import torch
@@ -324,7 +324,7 @@ def _needed_bytes(kind: Any, config: Any, family: Family, dtype: torch.dtype, qu
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Return the memory that is free for weights, in bytes; None where the device does not say."""
+    """Return the memory available for weights, in bytes; None if the device does not report it."""
     import torch
 
     if device.type == "cuda":
@@ -334,9 +334,9 @@ def free_bytes(device: torch.device) -> int | None:
     import psutil
 
     free = psutil.virtual_memory().available
-    limit, used = (Path("/sys/fs/cgroup") / file for file in ("memory.max", "memory.current"))
-    try:  # a container's share
-        free = min(free, int(limit.read_text()) - int(used.read_text()))
+    limit, usage = (Path("/sys/fs/cgroup") / file for file in ("memory.max", "memory.current"))
+    try:  # the limit of a container
+        free = min(free, int(limit.read_text()) - int(usage.read_text()))
     except (OSError, ValueError):  # no control group of version 2, or no limit ("max")
         return free
     return free
@@ -359,36 +359,36 @@ def _read_config(source: Path | str) -> Any:
         raise EngineError(f"the configuration of '{source}' is {kind}: {first_line(error)}") from error
 
 
-def _device(wanted: str | torch.device | None) -> torch.device:
+def _device(name: str | torch.device | None) -> torch.device:
     import torch
 
-    if wanted is not None:
+    if name is not None:
         try:
-            device = torch.device(wanted)
+            device = torch.device(name)
         except RuntimeError as error:
-            raise EngineError(f"unknown device '{wanted}': use cpu, cuda or mps") from error
-        there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}.get(device.type)
-        if there is not None and not there():
-            raise EngineError(f"there is no device '{wanted}' here, or this build of torch cannot use it: use cpu")
+            raise EngineError(f"unknown device '{name}': use cpu, cuda or mps") from error
+        is_available = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}.get(device.type)
+        if is_available is not None and not is_available():
+            raise EngineError(f"there is no device '{name}' here, or this build of torch cannot use it: use cpu")
         return device
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def _dtype(wanted: str | torch.dtype | None, device: torch.device, config: Any) -> torch.dtype:
-    """Return the precision that is asked for, or the best one for the device and what the configuration stores."""
+def _dtype(requested: str | torch.dtype | None, device: torch.device, config: Any) -> torch.dtype:
+    """Return the requested precision, or the best one for the device and the stored weights."""
     import torch
 
     from mpar2.engines.precision import fast_dtype
 
-    if isinstance(wanted, str):
-        found = getattr(torch, wanted, None)
-        if not isinstance(found, torch.dtype) or not found.is_floating_point:
-            raise EngineError(f"unknown precision '{wanted}': use float32, bfloat16 or float16")
-        return found
-    if wanted is not None:
-        return wanted
+    if isinstance(requested, str):
+        dtype = getattr(torch, requested, None)
+        if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+            raise EngineError(f"unknown precision '{requested}': use float32, bfloat16 or float16")
+        return dtype
+    if requested is not None:
+        return requested
     if device.type == "cpu":
         return fast_dtype() if config.dtype == torch.bfloat16 else torch.float32
     return torch.float16 if device.type == "mps" else torch.bfloat16

@@ -1,11 +1,11 @@
-"""One batch of prompts through a model: prefill, one token at a time, text out of tokens.
+"""Decode one batch of prompts: prefill, one token at a time, tokens to text.
 
-Why a loop of our own and not ``generate``: it streams each row, stops at once, lets rows of one batch run with
-different adapters, draws every row from its own random numbers, and shares the output of the audio encoder. Greedy
-output equals ``generate`` (tested). Rows that are done leave the batch.
+A custom loop instead of ``generate`` streams each row, stops at once, runs rows of one batch with different adapters,
+samples every row from its own random generator, and shares the output of the audio encoder. Greedy output equals
+``generate`` (tested). Finished rows leave the batch.
 
-Sampling is repeatable: a row's draws depend on its seed and its own logits alone, never on who else is in the batch
-(up to the last digits of floating point, which a batch may change).
+Sampling is repeatable: a row's samples depend on its seed and its own logits alone, not on the rest of the batch (up
+to the last digits of floating point, which a batch may change).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from mpar2.trace import Span
 __all__ = ["Prompt", "Sampler", "Session", "TextStream", "end_tokens"]
 
 
-_LOGITS = 2**26  # numbers of a block of logits while a text is scored
+_LOGITS = 2**26  # numbers in a block of logits while a text is scored
 _ROOM = 64  # tokens by which the buffers of a cache grow
 
 
@@ -61,8 +61,8 @@ class Session:
         prompts: One for each row.
 
     Attributes:
-        rows: Places, in ``prompts``, of those that are still in the batch.
-        probe: Records attention, where one is set.
+        rows: Indices into ``prompts`` of the rows still in the batch.
+        probe: Records attention, if set.
     """
 
     def __init__(self, checkpoint: Checkpoint, prompts: Sequence[Prompt]) -> None:
@@ -73,9 +73,9 @@ class Session:
         self.rows = list(range(len(prompts)))  # the prompts that are still in the batch
         self.probe: AttentionProbe | None = None
         self._cache = growing_cache(self._network)
-        self._mask = torch.zeros(0)  # (B, columns of the cache): what attention sees
-        self._hidden_columns = False  # whether the mask hides any
-        self._counts = torch.zeros(0)  # the same, but hidden audio keeps its place: what positions are counted from
+        self._mask = torch.zeros(0)  # (B, columns of the cache): visible to attention
+        self._hidden_columns = False  # whether the mask hides any column
+        self._counts = torch.zeros(0)  # the same with hidden audio counted: position ids are computed from it
         self._deltas = torch.zeros(0)
         self._adapters = ExitStack()
         self._adapters.enter_context(_adapted(checkpoint, [prompt.adapter for prompt in prompts]))
@@ -87,7 +87,7 @@ class Session:
 
     @torch.inference_mode()
     def prefill(self) -> torch.Tensor:
-        """Run the prompts, padded on the left.
+        """Run the prompts, left-padded.
 
         Returns:
             Logits of the first new token, (B, V).
@@ -103,7 +103,7 @@ class Session:
         spans = self.audio_positions()
         words = ids.clone()
         for row, span in enumerate(spans):
-            words[row, span.start : span.stop] = pad  # a placeholder's id may lie outside of the vocabulary
+            words[row, span.start : span.stop] = pad  # a placeholder's id may lie outside the vocabulary
         embeds = self._network.get_input_embeddings()(words).clone()
         for row, (span, prompt) in enumerate(zip(spans, self._prompts, strict=True)):
             embeds[row, span.start : span.stop] = prompt.audio.to(device, embeds.dtype)
@@ -113,10 +113,10 @@ class Session:
 
     @torch.inference_mode()
     def feed(self, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Run one pass over the next tokens of each row.
+        """Run one forward pass over the next tokens of each row.
 
         Args:
-            tokens: The tokens of each row, as many in each.
+            tokens: The tokens of each row, of equal number.
 
         Returns:
             Logits of the last position, (B, V).
@@ -137,15 +137,15 @@ class Session:
         rows = len(self.rows)
         first = self.prefill()
         targets = torch.tensor(tokens, device=self._checkpoint.device)
-        found = [torch.log_softmax(first, dim=-1)[:, targets[:1]]]
+        logprobs = [torch.log_softmax(first, dim=-1)[:, targets[:1]]]
         if len(tokens) > 1:
             hidden = self._follow(targets[None, :-1].expand(rows, -1))
             step = max(1, _LOGITS // (rows * first.shape[-1]))  # logits of a whole text may not fit
             for start in range(0, hidden.shape[1], step):
                 logits = self._checkpoint.family.logits(self._network, hidden[:, start : start + step])
                 chosen = targets[None, 1 + start : 1 + start + logits.shape[1], None].expand(rows, -1, 1)
-                found.append(torch.log_softmax(logits, dim=-1).gather(-1, chosen)[..., 0])
-        return torch.cat(found, dim=1)
+                logprobs.append(torch.log_softmax(logits, dim=-1).gather(-1, chosen)[..., 0])
+        return torch.cat(logprobs, dim=1)
 
     @torch.inference_mode()
     def keep(self, places: Sequence[int]) -> None:
@@ -155,27 +155,27 @@ class Session:
         self._cache.batch_select_indices(index)
         self._mask, self._counts, self._deltas = self._mask[index], self._counts[index], self._deltas[index]
         self._hidden_columns = not self._mask.all()
-        if len({prompt.adapter for prompt in self._prompts}) > 1:  # rows have moved; one adapter of all stays as it is
+        if len({prompt.adapter for prompt in self._prompts}) > 1:  # rows have moved; a single adapter stays active
             self._adapters.close()
             self._adapters.enter_context(_adapted(self._checkpoint, [self._prompts[row].adapter for row in self.rows]))
 
     def hide_audio(self, row: int) -> None:
-        """Mask the audio for a row from its next token on. Position ids stay as they are.
+        """Mask the audio for a row from its next token on. Position ids do not change.
 
         Args:
-            row: The place of its prompt.
+            row: Index of its prompt.
         """
         span = self.audio_positions()[row]
-        self._mask = self._mask.clone()  # may be the tensor that positions are counted from
+        self._mask = self._mask.clone()  # may share memory with the counts of the positions
         self._mask[self.rows.index(row), span.start : span.stop] = 0
         self._hidden_columns = True
 
     def rollback(self, row: int, tokens: int) -> None:
-        """Remove the last tokens of a row: nothing sees them, and what follows takes their positions.
+        """Remove the last tokens of a row: they are masked, and the next tokens take their positions.
 
         Args:
-            row: The place of its prompt.
-            tokens: How many tokens.
+            row: Index of its prompt.
+            tokens: Number of tokens.
         """
         place = self.rows.index(row)
         self._mask, self._counts = self._mask.clone(), self._counts.clone()
@@ -188,16 +188,16 @@ class Session:
         self._adapters.close()
 
     def _follow(self, ids: torch.Tensor) -> torch.Tensor:
-        """Return the last hidden states (B, T, hidden) of tokens (B, T) that follow what the cache holds."""
+        """Return the last hidden states (B, T, hidden) of tokens (B, T) that follow the cache."""
         self._mask = torch.cat([self._mask, torch.ones_like(ids)], dim=1)
         self._counts = torch.cat([self._counts, torch.ones_like(ids)], dim=1)
         positions = self._counts.cumsum(-1)[:, -ids.shape[1] :] - 1 + self._deltas
         return self._hidden(self._network.get_input_embeddings()(ids), positions, ids.shape[1])
 
     def _mask_of_a_token(self) -> torch.Tensor | None:
-        """Return what the model would make of the mask for one query a row: transformers works it out with care.
+        """Return the attention mask of one query per row in the model's format, which transformers computes slowly.
 
-        Where layers have sliding windows it is left to transformers.
+        None for layers with sliding windows, where transformers computes it.
         """
         if not all(type(layer) is _GrowingLayer for layer in self._cache.layers):
             return self._mask
@@ -217,7 +217,7 @@ class Session:
 
 
 class _GrowingLayer(DynamicLayer):
-    """Keys and values as views of buffers with room for more tokens. Its parent copies all of them at every token."""
+    """Keys and values as views of growing buffers. The parent class copies all of them at every token."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -233,13 +233,13 @@ class _GrowingLayer(DynamicLayer):
         self.values = self._append("values", self.values, length, value_states)
         return self.keys, self.values
 
-    def _append(self, name: str, held: torch.Tensor, length: int, new: torch.Tensor) -> torch.Tensor:
+    def _append(self, name: str, current: torch.Tensor, length: int, new: torch.Tensor) -> torch.Tensor:
         stop = length + new.shape[-2]
         buffer = self._buffers.get(name)
         if buffer is None or stop > buffer.shape[-2]:
             buffer = new.new_empty(*new.shape[:-2], stop + _ROOM, new.shape[-1])
             if length:
-                buffer[..., :length, :] = held
+                buffer[..., :length, :] = current
             self._buffers[name] = buffer
         buffer[..., length:stop, :] = new
         return buffer[..., :stop, :]
@@ -250,7 +250,7 @@ class _GrowingLayer(DynamicLayer):
 
 
 def growing_cache(network: Any) -> DynamicCache:
-    """Make an empty cache for a model whose layers of full attention are not copied at every token."""
+    """Build an empty cache whose layers of full attention are not copied at every token."""
     cache = DynamicCache(config=network.config.get_text_config())
     cache.layers = [_GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
@@ -260,10 +260,10 @@ def growing_cache(network: Any) -> DynamicCache:
 def _adapted(checkpoint: Checkpoint, adapters: Sequence[Adapter | None]) -> Iterator[None]:
     """Run the rows of a batch with their own adapters; ``None`` is the bare base.
 
-    Where all rows share one plain adapter, and memory allows, it is merged into the weights for as long as this lasts.
+    If all rows share one plain adapter, and memory allows, it is merged into the weights inside this context.
 
-    PEFT mixes adapters in a batch too, and costs as much as a second pass on small models: it looks rows up by lists of
-    indices in every layer. Here each layer's base runs bare, and each adapter's part is added to its rows.
+    PEFT mixes adapters in a batch too, but at the cost of a second pass on small models, since it indexes rows by lists
+    in every layer. Here each layer's base runs bare, and each adapter's update is added to its rows.
     """
     if not all(adapter is None or adapter.batchable for adapter in adapters):
         checkpoint.use(adapters[0])  # batches of such adapters hold one adapter only
@@ -284,19 +284,19 @@ def _adapted(checkpoint: Checkpoint, adapters: Sequence[Adapter | None]) -> Iter
         for module in checkpoint.model.modules() if groups else ():
             if any(key in getattr(module, "lora_A", ()) for key in groups):
                 module.forward = partial(_forward_by_rows, module.base_layer.forward, _factors(module, groups))
-                changes.callback(delattr, module, "forward")  # the class's own shows again
+                changes.callback(delattr, module, "forward")  # uncovers the class's own method
         yield
 
 
 def can_merge(checkpoint: Checkpoint, adapter: Adapter) -> bool:
-    """Return whether there is memory for a second copy of the weights that the adapter changes.
+    """Return whether memory suffices for a second copy of the weights that the adapter changes.
 
     Args:
         checkpoint: The loaded base.
-        adapter: Attached to it.
+        adapter: The attached adapter.
 
     Returns:
-        False too where the base is quantised or its device does not say how much memory is free.
+        Also False if the base is quantised or its device does not report its free memory.
     """
     layers = [layer for layer in checkpoint.model.modules() if adapter.key in getattr(layer, "lora_A", ())]
     weights = [layer.get_base_layer().weight for layer in layers]
@@ -307,7 +307,7 @@ def can_merge(checkpoint: Checkpoint, adapter: Adapter) -> bool:
 
 
 def _index(places: list[int], batch: int, device: torch.device) -> slice | torch.Tensor:
-    """Return the rows ``places`` as an index; neighbours as a slice, which costs no copy."""
+    """Return the rows ``places`` as an index; adjacent rows as a slice, which avoids a copy."""
     if places == list(range(places[0], places[-1] + 1)):
         return slice(None) if len(places) == batch else slice(places[0], places[-1] + 1)
     return torch.tensor(places, device=device)
@@ -329,7 +329,7 @@ def _factors(layer: Any, groups: dict[str, slice | torch.Tensor]) -> _Factors:
 def _forward_by_rows(
     base: Callable[[torch.Tensor], torch.Tensor], factors: _Factors, hidden: torch.Tensor
 ) -> torch.Tensor:
-    """Return (B, T, out): the base layer, and on the rows of each adapter its B A x."""
+    """Return (B, T, out): the output of the base layer, plus B A x on the rows of each adapter."""
     output = base(hidden)
     for rows, down, up in factors:
         low = torch.nn.functional.linear(hidden[rows].to(down.dtype), down)
@@ -337,18 +337,18 @@ def _forward_by_rows(
             output.index_add_(0, rows, (low @ up).to(output.dtype))
         elif output.dtype == up.dtype:
             output[rows].baddbmm_(low, up.expand(len(low), -1, -1))
-        else:  # PEFT keeps adapters in float32, and such small products are faster in it than in bfloat16
+        else:  # PEFT stores adapters in float32, where such small products are faster than in bfloat16
             output[rows].add_(low @ up)
     return output
 
 
 class Sampler:
-    """Chooses the next token of one row.
+    """Sample the next token of one row.
 
     Args:
         decoding: Temperature, top-p, top-k and repetition penalty.
         prompt_ids: Token ids of the prompt, which the repetition penalty counts.
-        seed: Seed of the draws; None: that of ``decoding``.
+        seed: Seed of the samples; None: that of ``decoding``.
     """
 
     def __init__(self, decoding: Decoding, prompt_ids: Sequence[int], seed: int | None = None) -> None:
@@ -367,10 +367,10 @@ class Sampler:
 
     @torch.inference_mode()
     def choose(self, logits: torch.Tensor, written: Sequence[int]) -> int:
-        """Choose the token that follows the prompt and the ``written`` tokens.
+        """Sample the token that follows the prompt and the ``written`` tokens.
 
         Args:
-            logits: Of the next token, (V,).
+            logits: Logits of the next token, (V,).
             written: Token ids that were generated so far.
 
         Returns:
@@ -386,19 +386,19 @@ class Sampler:
             )
         scores = logits[None]
         if self._steps:
-            past = torch.tensor([[*self._prompt, *written]], device=logits.device)
+            history = torch.tensor([[*self._prompt, *written]], device=logits.device)
             for step in self._steps:
-                scores = step(past, scores)
+                scores = step(history, scores)
         if self._greedy:
             return int(scores.argmax())
-        chances = torch.softmax(scores[0].float(), dim=-1).cpu()  # drawn on the CPU: every device draws the same
+        chances = torch.softmax(scores[0].float(), dim=-1).cpu()  # sampled on the CPU, equal for every device
         return int(torch.multinomial(chances, 1, generator=self._generator))
 
 
 class TextStream:
-    """Turns tokens of a byte-level BPE into text, exactly as the tokenizer decodes them all at once.
+    """Decode tokens of a byte-level BPE incrementally, exactly like the tokenizer on the full sequence.
 
-    Special tokens give no text; bytes of an unfinished character wait for the rest.
+    Special tokens produce no text; bytes of an incomplete character are buffered.
 
     Attributes:
         ids: The tokens so far.
@@ -423,16 +423,17 @@ class TextStream:
 
     @property
     def whole(self) -> bool:
-        """Whether no character is unfinished."""
+        """Whether no character is incomplete."""
         return not self._decoder.getstate()[0]
 
     def push(self, token: int) -> None:
+        """Append a token, and decode its complete characters."""
         piece = None if token in self._silent else self._tokenizer.convert_ids_to_tokens(token)
         self.ids.append(token)
         self._add(self._decoder.decode(_bytes_of(piece)) if piece else "")
 
     def rollback(self, tokens: int) -> None:
-        """Forget the last ``tokens`` tokens."""
+        """Remove the last ``tokens`` tokens."""
         if tokens:
             self._length = self.spans[-tokens].start
             self._pieces = [self.text[: self._length]]
@@ -440,7 +441,7 @@ class TextStream:
             self._decoder.reset()
 
     def finish(self) -> None:
-        """End the text: an unfinished character becomes a replacement mark, which belongs to the last token."""
+        """End the text: an incomplete character becomes a replacement mark, assigned to the last token."""
         rest = self._decoder.decode(b"", final=True)
         if rest:
             last = self.spans.pop()
@@ -454,10 +455,10 @@ class TextStream:
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """Return the byte that each letter of a byte-level BPE stands for (GPT-2's table): of printable ones their own."""
+    """Return the byte of each letter of a byte-level BPE (GPT-2's table); printable bytes map to themselves."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(others)}
+    unprintable = [byte for byte in range(256) if byte not in printable]
+    return {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(unprintable)}
 
 
 _BYTES = _byte_alphabet()
@@ -466,14 +467,14 @@ _BYTES = _byte_alphabet()
 def _bytes_of(piece: str) -> bytes:
     if all(letter in _BYTES for letter in piece):
         return bytes(_BYTES[letter] for letter in piece)
-    return piece.encode()  # an added token, written as it is
+    return piece.encode()  # an added token, stored verbatim
 
 
 def end_tokens(checkpoint: Checkpoint) -> frozenset[int]:
     """Return the ids of tokens that end a turn: the checkpoint's own, and Qwen's two."""
-    named = checkpoint.model.generation_config.eos_token_id
-    ends = {named} if isinstance(named, int) else set(named or ())
+    eos = checkpoint.model.generation_config.eos_token_id
+    ends = {eos} if isinstance(eos, int) else set(eos or ())
     tokenizer = checkpoint.processor.tokenizer
-    known = tokenizer.get_vocab()
-    ends |= {known[token] for token in ("<|im_end|>", "<|endoftext|>") if token in known}
+    vocabulary = tokenizer.get_vocab()
+    ends |= {vocabulary[token] for token in ("<|im_end|>", "<|endoftext|>") if token in vocabulary}
     return frozenset(ends | ({tokenizer.eos_token_id} - {None}))

@@ -1,4 +1,4 @@
-"""Model families: everything that differs between one audio language model and the next, one class each.
+"""Model families: the differences between audio language models, one class each.
 
 To add a family, write a subclass of :class:`Family` here and decorate it with ``@register``. The defaults fit models of
 the shape that transformers uses today: ``model.audio_tower`` and ``model.multi_modal_projector`` before
@@ -9,8 +9,8 @@ and ``get_audio_features``. The tests run each family with small random weights 
 ======================  ==========================  =========  =================================================
 family                  model types                 s a frame  longest audio
 ======================  ==========================  =========  =================================================
-``qwen2_5_omni``        whole Omni, its Thinker     0.040      as the feature extractor says (300 s)
-``qwen2_audio``         Qwen2-Audio                 0.040      as the feature extractor says (30 s)
+``qwen2_5_omni``        whole Omni, its Thinker     0.040      that of the feature extractor (300 s)
+``qwen2_audio``         Qwen2-Audio                 0.040      that of the feature extractor (30 s)
 ``qwen3_omni_moe``      whole Omni, its Thinker     0.077      2,400 s (its report; the positions of the text stack)
 ``audioflamingo3``      Audio Flamingo 3            0.040      600 s, in windows of 30 s
 ``musicflamingo``       Audio Flamingo Next         0.040      1,200 s, in windows of 30 s
@@ -42,12 +42,12 @@ __all__ = ["ClipFeatures", "Family", "family_names", "family_of", "family_of_pro
 
 @dataclass(frozen=True, eq=False)
 class ClipFeatures:
-    """What a processor makes of one clip.
+    """The features of one clip.
 
     Attributes:
         features: Input of the audio encoder, (W, bands, T): W windows (1 in most families). Granite: (1, T, bands).
         mask: 1 where a column belongs to the clip, (W, T).
-        positions: Audio positions that the clip takes in a prompt, over all windows.
+        positions: Audio positions of the clip in a prompt, over all windows.
     """
 
     features: torch.Tensor
@@ -74,29 +74,29 @@ def stack_features(clips: Sequence[ClipFeatures]) -> tuple[torch.Tensor, torch.T
 
 
 class Family:
-    """One family of models; see the module.
+    """One model family; see the module.
 
     Attributes:
         name: The family's name, in recipes, records and messages.
         model_types: ``model_type`` of config.json.
-        model_class: The class of transformers that is loaded.
-        frame_s: Seconds of sound that one audio position stands for.
-        audio_modules: Parts of module names that sound passes before the text model.
-        lora_layers: Linear layers of the text stack that LoRA adapts by default, as a regular expression.
-        lora_text_part: The text stack in their full names, as a regular expression.
-        lora_audio_layers: As ``lora_layers``, of the audio encoder.
-        lora_audio_part: The audio encoder in their full names, as a regular expression.
-        longest_s: The longest audio that the model takes; None: as its feature extractor says.
-        layer_classes: Layers by which FSDP shards.
-        old_names: (pattern, replacement) from the parameter names of older checkpoints to those of today.
+        model_class: The transformers class to load.
+        frame_s: Seconds of audio per position.
+        audio_modules: Parts of the names of modules before the text model.
+        lora_layers: Regular expression of the text stack's linear layers that LoRA adapts by default.
+        lora_text_part: Regular expression of the text stack in full names.
+        lora_audio_layers: Like ``lora_layers``, for the audio encoder.
+        lora_audio_part: Regular expression of the audio encoder in full names.
+        longest_s: The longest audio of the model; None: that of its feature extractor.
+        layer_classes: Layer classes that FSDP shards.
+        old_names: (pattern, replacement) pairs from parameter names of older checkpoints to current names.
     """
 
     name: ClassVar[str]
     model_types: ClassVar[tuple[str, ...]]
     model_class: ClassVar[str]
     processor_class: ClassVar[str]
-    unused_weights: ClassVar[tuple[str, ...]] = ()  # patterns of names in the files that are not loaded, by intention
-    mask_name: ClassVar[str] = "feature_attention_mask"  # of the forward's arguments
+    unused_weights: ClassVar[tuple[str, ...]] = ()  # name patterns of weights that are deliberately not loaded
+    mask_name: ClassVar[str] = "feature_attention_mask"  # argument of the forward pass
     frame_s: ClassVar[float] = 0.04
     longest_s: ClassVar[float | None] = None
     audio_modules: ClassVar[tuple[str, ...]] = ("audio_tower", "multi_modal_projector")
@@ -115,11 +115,11 @@ class Family:
     # ---- loading
 
     def loaded_config(self, config: Any, *, vision: bool = False) -> Any:
-        """Return the configuration of what is loaded, from that of the repository.
+        """Return the configuration of the loaded part, from that of the repository.
 
         Args:
             config: The configuration of the repository; it may be changed in place.
-            vision: Load the vision tower too.
+            vision: Also load the vision tower.
         """
         return config
 
@@ -132,14 +132,14 @@ class Family:
     # ---- from a clip to frames
 
     def max_audio_seconds(self, processor: Any) -> float:
-        """Return the longest audio that the model takes, in seconds; what comes after it is cut off."""
+        """Return the longest audio of the model in seconds; the rest is cut off."""
         if self.longest_s is not None:
             return self.longest_s
         extractor = processor.feature_extractor
         return extractor.n_samples / extractor.sampling_rate
 
     def features(self, processor: Any, samples: np.ndarray) -> ClipFeatures:
-        """Compute the encoder's input for one clip, cut at the longest audio that the model takes.
+        """Compute the encoder's input for one clip, cut at the longest audio of the model.
 
         Args:
             processor: The processor of the checkpoint.
@@ -154,23 +154,23 @@ class Family:
         import torch
 
         options = {"sampling_rate": SAMPLE_RATE, "return_attention_mask": True, "return_tensors": "pt"}
-        made, _ = processor._process_audio([samples], **options)
-        mask = made["feature_attention_mask" if "feature_attention_mask" in made else "input_features_mask"]
+        output, _ = processor._process_audio([samples], **options)
+        mask = output["feature_attention_mask" if "feature_attention_mask" in output else "input_features_mask"]
         return ClipFeatures(
-            torch.as_tensor(made["input_features"]), torch.as_tensor(mask), int(made["num_audio_tokens"][0])
+            torch.as_tensor(output["input_features"]), torch.as_tensor(mask), int(output["num_audio_tokens"][0])
         )
 
     def encode(self, model: Any, clips: Sequence[ClipFeatures]) -> list[torch.Tensor]:
         """Run the audio encoder.
 
-        Clips whose features have one width share a pass: encoders of most families attend to the padding too.
+        Clips with features of equal width share a pass, since encoders of most families attend to the padding.
 
         Args:
             model: The loaded model.
             clips: Features of each clip.
 
         Returns:
-            Frames of each clip, (positions, hidden), in the text model's space. Gradients flow where there are any.
+            Frames of each clip, (positions, hidden), in the text model's space, with gradients if enabled.
         """
         frames: dict[int, torch.Tensor] = {}
         for width in dict.fromkeys(clip.features.shape[-1] for clip in clips):
@@ -195,11 +195,11 @@ class Family:
     # ---- prompts
 
     def audio_token(self, processor: Any) -> tuple[str, int]:
-        """Return the placeholder that the chat template writes for a clip, and the id of one audio position."""
+        """Return the placeholder of a clip in the chat template, and the token id of one audio position."""
         return processor.audio_token, processor.audio_token_id
 
     def placeholder(self, processor: Any, positions: int) -> str:
-        """Return the text that stands for a clip.
+        """Return the placeholder text of a clip.
 
         Args:
             processor: The processor of the checkpoint.
@@ -227,7 +227,7 @@ class Family:
 
         Args:
             processor: The processor of the checkpoint.
-            messages: As :func:`mpar2.prompts.build_messages` makes them.
+            messages: Messages of :func:`mpar2.prompts.build_messages`.
 
         Raises:
             EngineError: The chat template fails, or does not write exactly one placeholder.
@@ -240,7 +240,7 @@ class Family:
     # ---- the text model
 
     def first_positions(self, model: Any, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Compute the position ids of a left-padded prompt as the stock model makes them.
+        """Compute the position ids of a left-padded prompt as in the stock model.
 
         Args:
             model: The loaded model.
@@ -248,7 +248,7 @@ class Family:
             mask: Attention mask, (B, T).
 
         Returns:
-            Position ids, and (B, 1) what the model adds to the number of tokens afterwards.
+            Position ids, and (B, 1) the offset to add to the number of tokens afterwards.
         """
         import torch
 
@@ -268,22 +268,22 @@ class Family:
         return model.lm_head(hidden).float()
 
     def max_positions(self, config: Any) -> int | None:
-        """Return how many tokens prompt and answer may take together, with those of the audio; None without a limit."""
+        """Return the largest number of tokens of prompt, audio and answer together; None without a limit."""
         return getattr(config.get_text_config(), "max_position_embeddings", None)
 
     # ---- adapters
 
     def current_name(self, name: str) -> str:
-        """Return today's name of a parameter or module, from the name that an older version gave it."""
+        """Return the current name of a parameter or module from its name in an older version."""
         for pattern, replacement in self.old_names:
             if (renamed := re.sub(pattern, replacement, name)) != name:
                 return renamed
         return name
 
     def older_names(self) -> tuple[Callable[[str], str], ...]:
-        """Return functions that turn today's name of a weight into that of a layout in which adapters were published.
+        """Return functions that map the current name of a weight to each layout in which adapters were published.
 
-        The first is today's layout and changes nothing.
+        The first is the current layout, the identity.
         """
 
         def before_nesting(name: str) -> str:
@@ -294,15 +294,15 @@ class Family:
         return (str, before_nesting)
 
     def is_audio(self, name: str) -> bool:
-        """Return whether a module or weight of that name belongs to the audio encoder or its projection."""
+        """Return whether a module or weight belongs to the audio encoder or its projection."""
         return any(part in name for part in self.audio_modules)
 
     def lora_targets(self, *, layers: str | None = None, audio: bool = False) -> str:
         """Return PEFT's ``target_modules`` for training: a pattern of linear layers.
 
         Args:
-            layers: Names of layers of the text stack, as a pattern; the family's own if not given.
-            audio: Adapt the audio encoder too.
+            layers: Pattern of layer names in the text stack; by default the family's own.
+            audio: Also adapt the audio encoder.
 
         Returns:
             The pattern.
@@ -315,7 +315,7 @@ _FAMILIES: dict[str, Family] = {}
 
 
 def register(kind: type[Family]) -> type[Family]:
-    """Make a family known by its name; used as a decorator of its class."""
+    """Register a family by its name; a class decorator."""
     _FAMILIES[kind.name] = kind()
     return kind
 
@@ -334,11 +334,11 @@ def family_of(model_type: str, source: object = "the model") -> Family:
     """Return the family of a ``model_type`` of config.json.
 
     Args:
-        model_type: As config.json has it.
+        model_type: Value from config.json.
         source: The model's name, for the message.
 
     Raises:
-        EngineError: No family reads it; the message lists those that there are.
+        EngineError: No family supports it; the message lists the supported types.
     """
     for family in _FAMILIES.values():
         if model_type in family.model_types:
@@ -351,10 +351,10 @@ def family_of(model_type: str, source: object = "the model") -> Family:
 
 
 def family_of_processor(processor: Any) -> Family:
-    """Return the family whose processor this is.
+    """Return the family of a processor.
 
     Raises:
-        EngineError: It is of no supported family.
+        EngineError: It belongs to no supported family.
     """
     names = {kind.__name__ for kind in type(processor).__mro__}
     for family in _FAMILIES.values():
@@ -364,7 +364,7 @@ def family_of_processor(processor: Any) -> Family:
 
 
 class _Omni(Family):
-    """What the Thinkers of Qwen's Omni models share: positions in three dimensions, and no vision here."""
+    """Shared code for the Thinkers of Qwen's Omni models: three-dimensional positions, no vision."""
 
     unused_weights = (r"(^|\.)visual\.",)
 
@@ -391,7 +391,7 @@ class _Omni(Family):
 
 @register
 class Qwen25Omni(_Omni):
-    """Qwen2.5-Omni and its Thinker: the encoder cuts the audio into chunks that do not attend to each other."""
+    """Qwen2.5-Omni and its Thinker: the encoder cuts the audio into chunks without attention between them."""
 
     name = "qwen2_5_omni"
     model_types = ("qwen2_5_omni", "qwen2_5_omni_thinker")
@@ -413,8 +413,8 @@ class Qwen25Omni(_Omni):
     def encode(self, model: Any, clips: Sequence[ClipFeatures]) -> list[torch.Tensor]:
         """Encode each distinct chunk once.
 
-        The encoder cuts a clip into chunks of ``2 * n_window`` mel columns that do not attend to each other. So clips
-        that differ in one place (an occluded window) share the encodings of the others.
+        The encoder cuts a clip into chunks of ``2 * n_window`` mel columns without attention between them. So clips
+        that differ in one place (an occluded window) share the encodings of the other chunks.
         """
         import torch
 
@@ -427,7 +427,7 @@ class Qwen25Omni(_Omni):
             for start in range(0, columns, size):
                 piece = clip.features[..., start : min(start + size, columns)].contiguous()
                 positions = ((piece.shape[-1] - 1) // 2 + 1 - 2) // 2 + 1
-                if positions > 0:  # a column or two at the end take no position
+                if positions > 0:  # one or two columns at the end take no position
                     key = piece.numpy().tobytes()
                     mask = torch.ones(1, piece.shape[-1], dtype=clip.mask.dtype)
                     chunks.setdefault(key, ClipFeatures(piece, mask, positions))
@@ -439,7 +439,7 @@ class Qwen25Omni(_Omni):
 
 @register
 class Qwen3OmniMoe(_Omni):
-    """Qwen3-Omni and its Thinker: a mixture of experts, whose experts LoRA does not adapt."""
+    """Qwen3-Omni and its Thinker: a mixture of experts, which LoRA does not adapt."""
 
     name = "qwen3_omni_moe"
     model_types = ("qwen3_omni_moe", "qwen3_omni_moe_thinker")
@@ -447,7 +447,7 @@ class Qwen3OmniMoe(_Omni):
     processor_class = "Qwen3OmniMoeProcessor"
     frame_s = 1 / 13  # 13 positions for each 100 mel columns
     audio_modules = ("audio_tower",)
-    lora_layers = "q_proj|k_proj|v_proj|o_proj"  # experts are no linear modules
+    lora_layers = "q_proj|k_proj|v_proj|o_proj"  # experts are not linear modules
     layer_classes = ("Qwen3OmniMoeThinkerTextDecoderLayer", "Qwen3OmniMoeAudioEncoderLayer")
     longest_s = 2400.0
     old_names = Qwen25Omni.old_names
@@ -469,7 +469,7 @@ class Qwen2Audio(Family):
     layer_classes = ("Qwen2DecoderLayer", "Qwen2AudioEncoderLayer")
 
     def _encode_together(self, model: Any, clips: Sequence[ClipFeatures]) -> list[torch.Tensor]:
-        """Repeat the steps of the stock forward, inside of which the result cannot be shared."""
+        """Repeat the steps of the stock forward pass, which does not expose the result."""
         import torch
         from transformers.masking_utils import create_bidirectional_mask
 
@@ -498,11 +498,11 @@ class _Windowed(Family):
     def _features(self, processor: Any, samples: np.ndarray) -> ClipFeatures:
         import torch
 
-        made, _ = processor._process_audio([samples], **type(processor).audio_kwargs)
+        output, _ = processor._process_audio([samples], **type(processor).audio_kwargs)
         return ClipFeatures(
-            torch.as_tensor(made["input_features"]),
-            torch.as_tensor(made["input_features_mask"]),
-            int(made["num_audio_tokens"][0]),
+            torch.as_tensor(output["input_features"]),
+            torch.as_tensor(output["input_features_mask"]),
+            int(output["num_audio_tokens"][0]),
         )
 
 
@@ -519,7 +519,7 @@ class AudioFlamingo3(_Windowed):
 
 @register
 class MusicFlamingo(_Windowed):
-    """Music Flamingo and Audio Flamingo Next: the encoder needs the place of the audio in the prompt."""
+    """Music Flamingo and Audio Flamingo Next: the encoder needs the position of the audio in the prompt."""
 
     name = "musicflamingo"
     model_types = ("musicflamingo",)
@@ -531,7 +531,7 @@ class MusicFlamingo(_Windowed):
         return processor.replace_audio_token({"num_audio_tokens": [positions]}, 0)
 
     def _encode_together(self, model: Any, clips: Sequence[ClipFeatures]) -> list[torch.Tensor]:
-        """Encode one clip a pass: the encoder takes its times from where the audio stands in the prompt."""
+        """Encode one clip per pass: the encoder derives its times from the audio's position in the prompt."""
         import torch
 
         token, frames = model.config.audio_token_id, []
@@ -556,7 +556,7 @@ class GlmAsr(_Windowed):
 
 @register
 class Voxtral(Family):
-    """Voxtral: its prompt is put together from token ids, since its tokenizer has no chat template."""
+    """Voxtral: its prompt is assembled from token ids, since its tokenizer has no chat template."""
 
     name = "voxtral"
     model_types = ("voxtral",)
@@ -582,7 +582,7 @@ class Voxtral(Family):
         return _split(model.get_audio_features(features, return_dict=True).pooler_output, clips)
 
     def render(self, processor: Any, messages: list[dict[str, Any]]) -> str:
-        """Return the words alone: control tokens are no text to Mistral's tokenizer; :meth:`prompt_ids` adds them."""
+        """Return the words alone; :meth:`prompt_ids` adds control tokens, which have no text in Mistral's tokenizer."""
         return "".join(part["text"] for part in messages[-1]["content"] if part["type"] == "text")
 
     def prompt_ids(self, processor: Any, text: str, positions: int) -> list[int]:
@@ -601,7 +601,7 @@ class Voxtral(Family):
 
 @register
 class GraniteSpeech(Family):
-    """Granite Speech: features have their frames first, and logits are scaled."""
+    """Granite Speech: features are frame-major, and logits are scaled."""
 
     name = "granite_speech"
     model_types = ("granite_speech",)
@@ -624,13 +624,13 @@ class GraniteSpeech(Family):
     def _features(self, processor: Any, samples: np.ndarray) -> ClipFeatures:
         import torch
 
-        made = processor.audio_processor(torch.as_tensor(samples, dtype=torch.float32)[None], device="cpu")
-        features = torch.as_tensor(made["input_features"])
+        output = processor.audio_processor(torch.as_tensor(samples, dtype=torch.float32)[None], device="cpu")
+        features = torch.as_tensor(output["input_features"])
         mask = torch.ones(features.shape[:2], dtype=torch.long)
-        return ClipFeatures(features, mask, int(made["audio_embed_sizes"][0]))
+        return ClipFeatures(features, mask, int(output["audio_embed_sizes"][0]))
 
     def _encode_together(self, model: Any, clips: Sequence[ClipFeatures]) -> list[torch.Tensor]:
-        """Encode one clip a pass: the encoder attends to padding too."""
+        """Encode one clip per pass, since the encoder attends to padding."""
         weight, frames = next(self.audio_part(model).parameters()), []
         for clip in clips:
             features = clip.features.to(weight.device, weight.dtype)
@@ -638,13 +638,13 @@ class GraniteSpeech(Family):
         return frames
 
     def logits(self, model: Any, hidden: torch.Tensor) -> torch.Tensor:
-        """Scale the logits as Granite's text models do: the stock speech class does not, and sampling needs it."""
+        """Scale the logits like Granite's text models; the stock speech class does not, and sampling needs it."""
         return super().logits(model, hidden) / getattr(model.config.get_text_config(), "logits_scaling", 1.0)
 
 
 @register
 class Phi4Multimodal(Family):
-    """Phi-4 multimodal: the audio encoder stands among the embeddings of the text model."""
+    """Phi-4 multimodal: the audio encoder is part of the text model's embeddings."""
 
     name = "phi4_multimodal"
     model_types = ("phi4_multimodal",)
@@ -676,13 +676,13 @@ class Phi4Multimodal(Family):
         extractor = processor.audio_processor
         if len(samples) < extractor.win_length:
             return ClipFeatures(torch.zeros(1, 0, extractor.feature_size), torch.zeros(1, 0), 0)
-        made = extractor([samples], sampling_rate=SAMPLE_RATE, return_tensors="pt")
-        features = torch.as_tensor(made["audio_input_features"])
+        output = extractor([samples], sampling_rate=SAMPLE_RATE, return_tensors="pt")
+        features = torch.as_tensor(output["audio_input_features"])
         mask = torch.ones(features.shape[:2], dtype=torch.long)
-        return ClipFeatures(features, mask, int(made["audio_embed_sizes"][0]))
+        return ClipFeatures(features, mask, int(output["audio_embed_sizes"][0]))
 
     def _encode_together(self, model: Any, clips: Sequence[ClipFeatures]) -> list[torch.Tensor]:
-        """Encode one clip a pass, by the stock module that puts frames in the place of placeholders."""
+        """Encode one clip per pass with the stock module, which substitutes frames for placeholders."""
         import torch
 
         part, frames = self.audio_part(model), []
@@ -694,10 +694,10 @@ class Phi4Multimodal(Family):
         return frames
 
     def max_positions(self, config: Any) -> int | None:
-        """Return the positions of its short rotary embedding: beyond them the cache would have to be made anew."""
+        """Return the positions of its short rotary embedding; beyond them the cache would have to be recomputed."""
         return config.original_max_position_embeddings
 
 
 def _split(frames: torch.Tensor, clips: Sequence[ClipFeatures]) -> list[torch.Tensor]:
-    """Cut frames (sum of positions, hidden), in whatever leading shape, into those of each clip."""
+    """Split frames (sum of positions, hidden), with any leading shape, by clip."""
     return list(frames.reshape(-1, frames.shape[-1]).split([clip.positions for clip in clips]))

@@ -1,20 +1,20 @@
-"""Decoding of one row of a batch: sampling, and the interventions of an experiment.
+"""Decode one row of a batch: sampling, and experimental interventions.
 
 The interventions of :class:`mpar2.engines.base.Decoding` (ours; after budget forcing, arXiv 2501.19393):
 
 ``max_reasoning_tokens: N``
-    A trace that still reasons after N tokens is cut short: what is open is closed, ``<answer>`` is written for the
-    model, and the model goes on from there. A cut inside of a tag or of a character waits for its end, at most
+    A trace that still reasons after N tokens is cut: open tags are closed, ``<answer>`` is appended, and the model
+    continues from there. A cut inside a tag or a character is delayed to its end, by at most
     ``_MAX_DELAY_TOKENS`` tokens.
 ``min_reasoning_tokens: N``
-    A trace that would end sooner, or begin its answer (``cot``: or close its thoughts; ``mpar2``: or begin its
-    review), has that taken back, and reasons on: ``cot`` after "Wait,", ``mpar2`` in another step.
+    If a trace ends sooner or begins its answer (``cot``: or closes its thoughts; ``mpar2``: or begins its review),
+    that tag is removed and the reasoning continues: ``cot`` after "Wait,", ``mpar2`` in another step.
 ``hide_audio_after: N``
-    After N tokens the audio is masked: no later query sees it. What earlier tokens took from it stays, as it is in
-    the cache.
+    After N tokens the audio is masked from all later queries. Earlier tokens keep the information from it in the
+    cache.
 
-With greedy decoding the traces of one item under several N are one trace, cut or stretched. What is written for the
-model counts as generated tokens; what is taken back does not count, and the model does not see it any more.
+With greedy decoding the traces of one item under several N are one trace, cut or extended. Forced text counts as
+generated tokens; removed text does not count, and the model no longer sees it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from mpar2.trace import parse_trace
 
 __all__ = ["DecodingStep", "ForcedDecoding"]
 
-_MAX_DELAY_TOKENS = 8  # tokens by which a cut may come late
+_MAX_DELAY_TOKENS = 8  # largest delay of a cut, in tokens
 _CLOSES_REASONING = {
     "cot": re.compile(r"<\s*/\s*think\s*>|<\s*answer\s*>", re.IGNORECASE),
     "mpar2": re.compile(r"<\s*(?:review|answer)\s*>", re.IGNORECASE),
@@ -43,31 +43,31 @@ _IN_A_TAG = re.compile(r"<[^<>]{0,12}$")
 
 
 class DecodingStep(NamedTuple):
-    """What one pass came to: the token to feed next, how many fed tokens to take back first, and whether it ended."""
+    """Result of one pass: the next token to feed, the number of fed tokens to remove first, and the finish reason."""
 
     token: int
-    back: int = 0
+    rollback: int = 0
     finish: Literal["stop", "length"] | None = None
 
 
 class ForcedDecoding:
-    """Chooses the tokens of one row and keeps their text.
+    """Choose the tokens of one row and collect their text.
 
     Args:
         checkpoint: The loaded checkpoint.
-        prompt: Of the row.
-        decoding: How tokens are chosen, and the interventions.
-        mode: Of the arm: it decides what ends the reasoning.
-        seed: Seed of the draws; None: that of ``decoding``.
-        written: Tokens that the trace begins with.
-        hide_after: Tokens after which the audio is hidden, where ``decoding`` gives no number.
+        prompt: Prompt of the row.
+        decoding: Decoding parameters, including the interventions.
+        mode: Mode of the arm, which determines the end of the reasoning.
+        seed: Seed of the samples; None: that of ``decoding``.
+        written: Tokens at the beginning of the trace.
+        hide_after: Tokens after which the audio is hidden, if ``decoding`` gives no number.
 
     Attributes:
         text: The text so far.
-        passes: For each token, the forward pass whose query it comes from.
+        passes: For each token, the forward pass of its query.
 
     Raises:
-        EngineError: A length of the reasoning is forced, and the mode does not reason.
+        EngineError: A reasoning length is forced, and the mode does not reason.
         ItemError: The prompt leaves no position for an answer.
     """
 
@@ -86,7 +86,7 @@ class ForcedDecoding:
         self._sampler = Sampler(decoding, prompt.ids, seed)
         self._budget, self._ends = _token_budget(checkpoint, prompt, decoding), end_tokens(checkpoint)
         self.text = TextStream(self._tokenizer)
-        self.passes: list[int] = []  # for each token, the forward pass whose query it comes from
+        self.passes: list[int] = []  # for each token, the forward pass of its query
         self._least, self._most = decoding.min_reasoning_tokens, decoding.max_reasoning_tokens
         if (self._least or self._most is not None) and mode not in _CONTINUATIONS:
             raise EngineError(f"mode {mode} does not reason: its reasoning has no length to force")
@@ -94,16 +94,16 @@ class ForcedDecoding:
         self._forced = deque(written)
         fixed = decoding.hide_audio_after
         self._hide_after = fixed if isinstance(fixed, int) else hide_after
-        self._answers = False  # made to, or by itself
+        self._answers = False  # forced or by the model itself
         self._pass = 0
 
     def step(self, logits: torch.Tensor) -> DecodingStep:
         """Choose the next token.
 
         Args:
-            logits: Of the latest pass, (V,).
+            logits: Logits of the latest pass, (V,).
         """
-        here, self._pass = self._pass, self._pass + 1
+        current_pass, self._pass = self._pass, self._pass + 1
         if not self._forced and self._must_close():
             closing = self._closing()
             self._force(closing + self._line(closing) + "<answer>")
@@ -114,12 +114,12 @@ class ForcedDecoding:
                 return DecodingStep(token, finish="stop")
             self._force(self._continuation())
             token, chooses = self._forced.popleft(), False
-        self._push(token, here)
-        back = self._rollback_early_end() if chooses else 0
-        return DecodingStep(self.text.ids[-1], back, "length" if len(self.text.ids) >= self._budget else None)
+        self._push(token, current_pass)
+        rollback = self._rollback_early_end() if chooses else 0
+        return DecodingStep(self.text.ids[-1], rollback, "length" if len(self.text.ids) >= self._budget else None)
 
     def should_hide_audio(self) -> bool:
-        """Return whether the audio is to be hidden now; true once."""
+        """Return whether to hide the audio now; true only once."""
         if self._hide_after is None or len(self.text.ids) < self._hide_after:
             return False
         self._hide_after = None
@@ -133,7 +133,7 @@ class ForcedDecoding:
         self._forced.extend(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _must_close(self) -> bool:
-        """Return whether the trace is to be cut here."""
+        """Return whether to cut the trace here."""
         tokens = len(self.text.ids)
         if self._most is None or self._answers or tokens < self._most:
             return False
@@ -143,43 +143,43 @@ class ForcedDecoding:
         return not any(part.kind == "answer" for part in parse_trace(self.text.text).parts)
 
     def _rollback_early_end(self) -> int:
-        """Take back a tag that ends the reasoning too soon, and return how many of its tokens the model has seen."""
+        """Remove a tag that ends the reasoning too soon, and return how many of its tokens were already fed."""
         last = self.text.spans[-1]
         if not self._least or ">" not in self.text.text[last.start : last.stop]:
             return 0
-        found = _CLOSES_REASONING[self._mode].search(self.text.text)
-        if found is None:
+        match = _CLOSES_REASONING[self._mode].search(self.text.text)
+        if match is None:
             return 0
-        first = next(n for n, span in enumerate(self.text.spans) if span.stop > found.start())
+        first = next(n for n, span in enumerate(self.text.spans) if span.stop > match.start())
         if first >= self._least:
             return 0
-        seen, lead = len(self.text.ids) - first - 1, self.text.text[self.text.spans[first].start : found.start()]
+        fed, prefix = len(self.text.ids) - first - 1, self.text.text[self.text.spans[first].start : match.start()]
         from_pass = self.passes[first]
         del self.passes[first:]
-        self.text.rollback(seen + 1)
-        self._force(lead + self._continuation(lead))
+        self.text.rollback(fed + 1)
+        self._force(prefix + self._continuation(prefix))
         self._push(self._forced.popleft(), from_pass)
-        return seen
+        return fed
 
-    def _continuation(self, lead: str = "") -> str:
-        """Return what makes the model reason on; ``lead`` is text that will stand before it."""
-        closing = self._closing(lead) if self._mode == "mpar2" else ""
-        return closing + self._line(lead + closing) + _CONTINUATIONS[self._mode]
+    def _continuation(self, prefix: str = "") -> str:
+        """Return the text that makes the model continue reasoning; ``prefix`` is text that will precede it."""
+        closing = self._closing(prefix) if self._mode == "mpar2" else ""
+        return closing + self._line(prefix + closing) + _CONTINUATIONS[self._mode]
 
-    def _closing(self, lead: str = "") -> str:
-        """Return the closing tags of what is open."""
-        text = self.text.text + lead + "."  # the parts that would hold one more letter are open
+    def _closing(self, prefix: str = "") -> str:
+        """Return the closing tags of all open parts."""
+        text = self.text.text + prefix + "."  # the open parts are those that would hold one more letter
         open_parts = [p.kind for p in parse_trace(text).parts if p.kind != "text" and p.chars.stop == len(text)]
         return "".join(f"</{kind}>" for kind in reversed(open_parts))
 
-    def _line(self, lead: str) -> str:
-        """Return a new line, unless one has just begun."""
-        text = lead or self.text.text
+    def _line(self, prefix: str) -> str:
+        """Return a line break, unless a line has just begun."""
+        text = prefix or self.text.text
         return "" if not text or text.endswith("\n") else "\n"
 
 
 def _token_budget(checkpoint: Checkpoint, prompt: Prompt, decoding: Decoding) -> int:
-    """Return how many tokens may follow the prompt."""
+    """Return the number of tokens that may follow the prompt."""
     positions = checkpoint.family.max_positions(checkpoint.model.config)
     room = positions - len(prompt.ids) if positions else decoding.max_new_tokens
     if room < 1:

@@ -1,4 +1,4 @@
-"""From clips and questions to prompts: the chat template, frames of the encoder, and what is cut off."""
+"""Build prompts from clips and questions: chat template, encoder frames, and truncation of the audio."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from mpar2.question import Question
 
 __all__ = ["AudioFeatureCache", "audio_warnings", "build_prompt", "used_audio_seconds"]
 
-_CACHED_CLIPS = 4  # clips whose encoding is kept, for the next question about them
+_CACHED_CLIPS = 4  # clips whose encoding is cached, for the next question about them
 
 
 class AudioFeatureCache:
-    """Keeps the encoder's output for the last few clips, one for each adapter that changes the encoder."""
+    """Cache the encoder's output for the last few clips, one for each adapter that changes the encoder."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
         self._cached: OrderedDict[tuple[str, str], torch.Tensor] = OrderedDict()
 
     def get(self, clips: Sequence[Clip], adapters: Sequence[Adapter | None]) -> list[torch.Tensor]:
-        """Encode clips, each with the encoder as its adapter changes it. The caller holds the checkpoint's lock.
+        """Encode clips with their adapters' encoders. The caller holds the checkpoint's lock.
 
         Args:
             clips: The clips.
@@ -68,8 +68,8 @@ def _encode(checkpoint: Checkpoint, clips: Sequence[Clip]) -> list[torch.Tensor]
     """Return (F, hidden) for each clip. Raises :class:`ItemError` for clips that are too short."""
     family = checkpoint.family
     features = [family.features(checkpoint.processor, np.asarray(clip.samples)) for clip in clips]
-    for clip, made in zip(clips, features, strict=True):
-        if made.positions < 1:
+    for clip, clip_features in zip(clips, features, strict=True):
+        if clip_features.positions < 1:
             raise ItemError(f"the clip lasts {clip.seconds:.3f} s: the model needs at least {family.frame_s:.2f} s")
     return family.encode(checkpoint.model, features)
 
@@ -82,7 +82,7 @@ def build_prompt(
     Args:
         checkpoint: The loaded checkpoint.
         question: The question.
-        arm: The arm; its mode and prompt set decide the words.
+        arm: The arm; its mode and prompt set determine the words.
         audio: Frames of the clip, (positions, hidden).
         adapter: The arm's adapter, attached; None is the bare base.
 
@@ -98,7 +98,7 @@ def build_prompt(
     _, token = family.audio_token(processor)
     text = family.render(processor, build_messages(question, arm.mode, arm.prompt))
     ids = family.prompt_ids(processor, text, len(audio))
-    if ids.count(token) != len(audio):  # a question or a template that writes control tokens
+    if ids.count(token) != len(audio):  # a question or a template that contains control tokens
         raise EngineError(
             f"the prompt of '{arm.model}' does not hold exactly one clip: check its chat template, and that the "
             "question does not contain control tokens"
@@ -107,7 +107,7 @@ def build_prompt(
 
 
 def used_audio_seconds(checkpoint: Checkpoint, clip: Clip) -> float:
-    """Return how much of the clip reaches the model, in seconds.
+    """Return the duration of the clip that reaches the model, in seconds.
 
     Args:
         checkpoint: The loaded checkpoint.
@@ -117,7 +117,7 @@ def used_audio_seconds(checkpoint: Checkpoint, clip: Clip) -> float:
 
 
 def audio_warnings(checkpoint: Checkpoint, clip: Clip) -> tuple[str, ...]:
-    """Return a warning where the end of the clip does not reach the model, else nothing.
+    """Return a warning if the end of the clip is cut off, else nothing.
 
     Args:
         checkpoint: The loaded checkpoint.
@@ -125,8 +125,8 @@ def audio_warnings(checkpoint: Checkpoint, clip: Clip) -> tuple[str, ...]:
     """
     if clip.seconds <= checkpoint.max_audio_seconds + 0.01:
         return ()
-    lost = math.ceil((clip.seconds - checkpoint.max_audio_seconds) * 10) / 10
+    cut_s = math.ceil((clip.seconds - checkpoint.max_audio_seconds) * 10) / 10
     return (
-        f"'{checkpoint.name}' takes the first {checkpoint.max_audio_seconds:g} s only: the last {lost:.1f} s of this "
+        f"'{checkpoint.name}' takes the first {checkpoint.max_audio_seconds:g} s only: the last {cut_s:.1f} s of this "
         f"{clip.seconds:.1f} s clip were not used",
     )

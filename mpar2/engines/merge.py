@@ -1,8 +1,8 @@
-"""Merge a LoRA adapter into its base for the time of a generation, and restore the base bit by bit afterwards.
+"""Merge a LoRA adapter into its base during generation, and restore the base bit by bit afterwards.
 
 An unmerged adapter nearly doubles the operators of a decoded token (two more matrix products and an addition for each
 adapted layer). PEFT's own ``merge_adapter`` and ``unmerge_adapter`` add and subtract the update, which rounds the base
-weights each time; here the base tensors are kept aside and put back.
+weights each time; here the base tensors are saved and restored.
 
 Cost: a second copy of the adapted weights while the context is open.
 """
@@ -21,7 +21,7 @@ __all__ = ["merged_adapter"]
 @contextmanager
 @torch.no_grad()
 def merged_adapter(model: Any, adapter: str | None = None) -> Iterator[None]:
-    """Generate inside with ``adapter`` merged into the weights of ``model``.
+    """Run the block with ``adapter`` merged into the weights of ``model``.
 
     Args:
         model: A PEFT model, or a transformers model with PEFT layers, not sharded. Without such layers nothing happens.
@@ -40,14 +40,14 @@ def merged_adapter(model: Any, adapter: str | None = None) -> Iterator[None]:
             if len(names) != 1 or layer.merged:
                 raise ValueError(f"one adapter that is not merged yet is needed, a layer has {names}")
             if layer.disable_adapters or names[0] not in layer.lora_A:
-                continue  # switched off, or not adapted by this adapter
+                continue  # disabled, or not adapted by this adapter
             weight = layer.get_base_layer().weight
             if not weight.is_floating_point() or any(layer.use_dora.values()):
-                continue  # quantised weights and DoRA are more than a sum: such a layer stays as it is
+                continue  # quantised weights and DoRA are more than a sum: leave the layer unmerged
             delta = layer.get_delta_weight(names[0])
             changed.append((layer, weight, weight.data, layer._disable_adapters))
             weight.data = (weight.data.float() + delta.float()).to(weight.dtype)
-            layer._disable_adapters = True  # the forward pass is then the base layer's alone
+            layer._disable_adapters = True  # so that the forward pass uses the base layer alone
         yield
     finally:
         for layer, weight, original, disabled in changed:

@@ -1,4 +1,4 @@
-"""Where checkpoints are found: short names of the shipped pairs, folders, hub ids; and which of them are adapters."""
+"""Names of checkpoints: short names of the shipped pairs, folders, hub ids; and detection of adapters."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from mpar2.engines.base import EngineError
 __all__ = ["BASE", "CHECKPOINTS", "TRAINED", "adapter_config", "first_line", "resolve", "split_adapter"]
 
 CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"  # the shipped pairs, as package data
-BASE, TRAINED = "small-base", "small-mpar2"  # of them the pair that is used where nobody names a model
+BASE, TRAINED = "small-base", "small-mpar2"  # the default pair
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}")
 
 
 def resolve(name: str | os.PathLike[str]) -> Path | str:
-    """Find a checkpoint.
+    """Resolve the name of a checkpoint.
 
     Args:
         name: A short name (``small-base``), a folder, or a hub id.
 
     Returns:
-        The folder, or the hub id as it is.
+        The folder, or the hub id unchanged.
 
     Raises:
-        EngineError: The name is none of them.
+        EngineError: The name is neither.
     """
     text = str(name)
     if re.fullmatch(r"[\w.-]+", text) and (CHECKPOINTS / text).is_dir() and text not in (".", ".."):
@@ -40,8 +40,8 @@ def resolve(name: str | os.PathLike[str]) -> Path | str:
     if _HUB_ID.fullmatch(text) and not text.startswith(("./", "../", "~")):
         return text
     shipped = sorted(p.name for p in CHECKPOINTS.iterdir()) if CHECKPOINTS.is_dir() else []
-    known = f"; shipped with this package: {', '.join(shipped)}" if shipped else ""
-    raise EngineError(f"no checkpoint '{text}': there is no such folder, and it is not a hub id like owner/name{known}")
+    hint = f"; shipped with this package: {', '.join(shipped)}" if shipped else ""
+    raise EngineError(f"no checkpoint '{text}': there is no such folder, and it is not a hub id like owner/name{hint}")
 
 
 def split_adapter(model: str, adapter: str | None = None) -> tuple[str, str | None]:
@@ -49,7 +49,7 @@ def split_adapter(model: str, adapter: str | None = None) -> tuple[str, str | No
 
     Args:
         model: A short name, a folder or a hub id, of a checkpoint or of an adapter.
-        adapter: A LoRA adapter for it; None: none is given.
+        adapter: A LoRA adapter for it, or None.
 
     Raises:
         EngineError: The model is an adapter and another adapter is given, it does not name its base, or there is no
@@ -87,5 +87,5 @@ def adapter_config(folder: Path) -> dict[str, Any]:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of a library's error, short enough for a message."""
+    """Return the first line of a library's error, shortened for a message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

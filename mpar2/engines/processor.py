@@ -1,12 +1,12 @@
-"""The processor of Qwen2.5-Omni for audio and text alone.
+"""The processor of Qwen2.5-Omni for audio and text only.
 
-The stock ``Qwen2_5OmniProcessor`` demands an image and a video processor and hence torchvision, which an audio
-product has no use for. :class:`AudioProcessor` is that class without them: same text, same features, same files; it
-reads the folder of an official checkpoint as well as those that it writes itself.
+The stock ``Qwen2_5OmniProcessor`` requires an image and a video processor and hence torchvision, which an audio
+model does not need. :class:`AudioProcessor` is that class without them: same text, same features, same files. It
+reads the folder of an official checkpoint and those that it saves itself.
 
-Padding: the stock class pads every clip to the longest that the checkpoint takes (``chunk_length`` of the feature
-extractor, 300 s for Qwen2.5-Omni). The encoder looks at valid frames only, so we pad to the longest clip of the batch
-and one analysis window, which leaves every valid frame as it was: a frame at the end sees the same zeros behind it.
+Padding: the stock class pads every clip to the longest audio of the checkpoint (``chunk_length`` of the feature
+extractor, 300 s for Qwen2.5-Omni). The encoder uses valid frames only, so clips are padded to the longest clip of the
+batch plus one analysis window, which does not change any valid frame: a frame at the end is followed by the same zeros.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["AudioProcessor", "Qwen3AudioProcessor"]
 
 
 class _WithoutVision:
-    """A processor of a feature extractor and a tokenizer alone."""
+    """A processor with only a feature extractor and a tokenizer."""
 
     def __init__(self, feature_extractor: Any = None, tokenizer: Any = None, chat_template: str | None = None) -> None:
         ProcessorMixin.__init__(self, feature_extractor, tokenizer, chat_template=chat_template)
@@ -31,7 +31,7 @@ class _WithoutVision:
 
 
 class AudioProcessor(_WithoutVision, Qwen2_5OmniProcessor):
-    """``Qwen2_5OmniProcessor`` of a feature extractor and a tokenizer."""
+    """``Qwen2_5OmniProcessor`` with only a feature extractor and a tokenizer."""
 
     def _process_audio(self, audio: Any, **kwargs: Any) -> Any:
         extractor = self.feature_extractor
@@ -47,7 +47,7 @@ class AudioProcessor(_WithoutVision, Qwen2_5OmniProcessor):
 
 
 class Qwen3AudioProcessor(_WithoutVision, Qwen3OmniMoeProcessor):
-    """``Qwen3OmniMoeProcessor`` of a feature extractor and a tokenizer."""
+    """``Qwen3OmniMoeProcessor`` with only a feature extractor and a tokenizer."""
 
     def _process_audio(self, audio: Any, **kwargs: Any) -> Any:
         return super()._process_audio(audio, **({"padding": True, "truncation": False} | kwargs))

@@ -1,8 +1,8 @@
-"""One engine for arms that run in different places: in this process, behind servers, at services.
+"""One engine for arms on different backends: this process, servers, services.
 
-An arm says where its model runs (:func:`mpar2.arms.split_engine`): ``server:http://host:port/v1#MODEL``,
-``gemini:MODEL``, ``NAME:MODEL`` of any registered engine or service; a bare model runs on the default engine. Each
-place gets one engine, made when the first of its arms comes. Arms of several places run at the same time.
+An arm names its backend (:func:`mpar2.arms.split_engine`): ``server:http://host:port/v1#MODEL``, ``gemini:MODEL``,
+``NAME:MODEL`` of any registered engine or service; a bare model runs on the default engine. Each backend gets one
+engine, built for the first of its arms. Arms of several backends run at the same time.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ __all__ = ["RoutingEngine", "engine_for_arms"]
 
 
 def engine_for_arms(arms: Sequence[Arm], default: str = "transformers", options: EngineOptions | None = None) -> Engine:
-    """Make the engine that runs all arms.
+    """Build the engine that runs all arms.
 
     Args:
         arms: The arms.
-        default: Name of the engine of arms that name none.
-        options: How models are run.
+        default: Name of the engine of arms without one.
+        options: Engine options.
 
     Returns:
-        A :class:`RoutingEngine` where an arm names its own engine; else the default engine.
+        A :class:`RoutingEngine` if an arm names its own engine; else the default engine.
 
     Raises:
         EngineError: No engine is called ``default``.
@@ -54,11 +54,11 @@ def engine_for_arms(arms: Sequence[Arm], default: str = "transformers", options:
 
 
 class RoutingEngine(Engine):
-    """Runs each arm on the engine that it names (see the module).
+    """Run each arm on the engine that it names (see the module).
 
     Args:
-        default: Name of the engine of arms that name none.
-        options: Of all engines that are made.
+        default: Name of the engine of arms without one.
+        options: Options of all engines.
     """
 
     def __init__(self, default: str = "transformers", options: EngineOptions | None = None) -> None:
@@ -70,7 +70,7 @@ class RoutingEngine(Engine):
         self._entered: set[int] = set()
 
     def _route(self, arm: Arm) -> tuple[Engine, Arm]:
-        """Return the engine of an arm, and the arm with its model as that engine names it."""
+        """Return the engine of an arm, and the arm with that engine's name for its model."""
         name, model = split_engine(arm.model)
         address = ""
         if name == "server":
@@ -90,23 +90,23 @@ class RoutingEngine(Engine):
     @property
     def attention(self) -> bool:  # type: ignore[override]
         """Whether any engine in use records attention."""
-        return any(engine.attention for engine in self._used())
+        return any(engine.attention for engine in self._engines_in_use())
 
     @property
     def interventions(self) -> bool:  # type: ignore[override]
-        return any(engine.interventions for engine in self._used())
+        return any(engine.interventions for engine in self._engines_in_use())
 
     @property
     def logprobs(self) -> bool:  # type: ignore[override]
-        return any(engine.logprobs for engine in self._used())
+        return any(engine.logprobs for engine in self._engines_in_use())
 
     @property
     def concurrency(self) -> int:  # type: ignore[override]
-        """Requests that all services in use take at once."""
+        """Total concurrency of all services in use."""
         return max(1, sum(engine.concurrency for engine in self._engines.values() if engine.remote))
 
-    def _used(self) -> list[Engine]:
-        if not self._engines:  # nothing has run yet: what a bare model would run on
+    def _engines_in_use(self) -> list[Engine]:
+        if not self._engines:  # nothing has run yet: use the engine of a bare model
             self._route(Arm("", ""))
         return list(self._engines.values())
 
@@ -115,7 +115,7 @@ class RoutingEngine(Engine):
             engine.preload(list(inner.values()))
 
     def _groups(self, arms: Sequence[Arm]) -> list[tuple[Engine, dict[int, Arm]]]:
-        """Return the engines in use, and their arms as they know them, by their places in ``arms``."""
+        """Return the engines in use, each with its arms by their index in ``arms``."""
         groups: dict[int, tuple[Engine, dict[int, Arm]]] = {}
         for index, arm in enumerate(arms):
             engine, inner = self._route(arm)
@@ -130,14 +130,14 @@ class RoutingEngine(Engine):
         batch_size: int = 8,
         attention: AttentionDetail = "none",
     ) -> list[Generation]:
-        made: dict[int, Generation] = {}
+        generations: dict[int, Generation] = {}
         for engine, arms in self._groups([request.arm for request in requests]):
             inner = [replace(requests[index], arm=arm) for index, arm in arms.items()]
             detail: AttentionDetail = attention if engine.attention else "none"
             done = engine.generate_batch(inner, decoding, batch_size=batch_size, attention=detail)
             for index, generation in zip(arms, done, strict=True):
-                made[index] = replace(generation, arm=requests[index].arm)
-        return [made[index] for index in range(len(requests))]
+                generations[index] = replace(generation, arm=requests[index].arm)
+        return [generations[index] for index in range(len(requests))]
 
     def stream(
         self,
@@ -149,18 +149,18 @@ class RoutingEngine(Engine):
         attention: bool = False,
         stop: threading.Event | None = None,
     ) -> Iterator[Progress]:
-        """Stream all arms, those of different engines at the same time (:meth:`Engine.stream`).
+        """Stream all arms, those of different engines concurrently (:meth:`Engine.stream`).
 
-        An engine that fails lets the others finish; then its error is raised.
+        If an engine fails, the others finish; then its error is raised.
         """
 
         def worker(engine: Engine, inner: dict[int, Arm]) -> Callable[..., None]:
-            def work(put: Put, ended: threading.Event) -> None:
-                places, own = list(inner), list(inner.values())
-                for update in engine.stream(clip, question, own, decoding, attention=attention, stop=ended):
-                    index, made = places[update.index], update.generation
-                    made = None if made is None else replace(made, arm=arms[index])
-                    put(replace(update, index=index, generation=made))
+            def work(put: Put, stop_event: threading.Event) -> None:
+                places, inner_arms = list(inner), list(inner.values())
+                for update in engine.stream(clip, question, inner_arms, decoding, attention=attention, stop=stop_event):
+                    index, generation = places[update.index], update.generation
+                    generation = None if generation is None else replace(generation, arm=arms[index])
+                    put(replace(update, index=index, generation=generation))
 
             return work
 
@@ -208,7 +208,7 @@ class RoutingEngine(Engine):
 
 
 def _make(name: str, options: EngineOptions) -> Engine:
-    """Return the engine of that name, or the one that asks the service of that name."""
+    """Return the engine of that name, or a remote engine for the service of that name."""
     if name in engine_names():
         return make_engine(name, options)
     from mpar2.engines.server import RemoteEngine

@@ -1,11 +1,10 @@
-"""Weights as int8 rows: a checkpoint of half the size of bfloat16, in shards that a repository takes.
+"""Weights as int8 rows: a checkpoint of half the size of bfloat16, in shards small enough for a repository.
 
-Every matrix W (rows, columns) is kept as ``name`` int8, round(W / s), and ``name.scale`` float32, s = max |row| / 127,
-one for each row; all else stays as it is, in bfloat16. :func:`pack` writes such a folder beside the files of the
-processor; ``load_checkpoint`` reads it like any other, and :func:`unpack` writes the usual folder of
-``save_pretrained`` again. On a CPU, where no precision is asked for, the engine multiplies with the rows themselves
-(:func:`use_rows`). Weight-only rounding by rows left SmolLM2's perplexity where it was (27.9 against 28.5 on one short
-text); rounding of activations trebles it.
+Every matrix W (rows, columns) is stored as ``name`` int8, round(W / s), and ``name.scale`` float32, s = max |row| /
+127, one for each row; other tensors stay in bfloat16. :func:`pack` writes such a folder, with the processor's files;
+``load_checkpoint`` reads it like any other, and :func:`unpack` restores the usual folder of ``save_pretrained``. On a
+CPU the engine multiplies with the rows themselves (:func:`use_rows`) unless a precision is named. Weight-only rounding
+by rows did not change SmolLM2's perplexity (27.9 against 28.5 on one short text); rounding of activations trebles it.
 """
 
 from __future__ import annotations
@@ -34,24 +33,24 @@ _WEIGHTS = "model.safetensors", "tower.safetensors", "parameters.safetensors"  #
 
 
 def holds_rows(folder: Path) -> bool:
-    """Return whether a folder's weights are int8 rows."""
+    """Return whether the weights of a folder are int8 rows."""
     return any(folder.glob(_SHARDS))
 
 
 def pack(folder: Path, out: Path, shard_bytes: int = SHARD_BYTES) -> list[Path]:
-    """Write a folder's weights as int8 rows, with its other files.
+    """Write the weights of a folder as int8 rows, with its other files.
 
     Args:
-        folder: Of a checkpoint, of a tower's training (``tower.safetensors``) or of a lesson
+        folder: Folder of a checkpoint, of a tower's training (``tower.safetensors``) or of a lesson
             (``parameters.safetensors``).
-        out: Where to.
-        shard_bytes: Size of a shard, at most.
+        out: The folder to write.
+        shard_bytes: Largest size of a shard, in bytes.
 
     Returns:
         The shards.
 
     Raises:
-        ValueError: One tensor alone is larger than a shard may be.
+        ValueError: A single tensor exceeds the size of a shard.
     """
     shards: list[dict[str, torch.Tensor]] = [{}]
     size = 0
@@ -60,14 +59,16 @@ def pack(folder: Path, out: Path, shard_bytes: int = SHARD_BYTES) -> list[Path]:
         if value.ndim == 2:
             rows, scale = int8_rows(value)
             parts = {name: rows, name + _SCALE: scale}
-        more = sum(part.numel() * part.element_size() for part in parts.values())
-        if more > shard_bytes:
-            raise ValueError(f"{name} takes {more:,} bytes, more than a shard of {shard_bytes:,}: allow larger shards")
-        if size + more > shard_bytes:
+        part_size = sum(part.numel() * part.element_size() for part in parts.values())
+        if part_size > shard_bytes:
+            raise ValueError(
+                f"{name} takes {part_size:,} bytes, more than a shard of {shard_bytes:,}: allow larger shards"
+            )
+        if size + part_size > shard_bytes:
             shards.append({})
             size = 0
         shards[-1].update({key: part.contiguous() for key, part in parts.items()})
-        size += more
+        size += part_size
     out.mkdir(parents=True, exist_ok=True)
     paths = []
     for i, shard in enumerate(shards, start=1):
@@ -78,11 +79,11 @@ def pack(folder: Path, out: Path, shard_bytes: int = SHARD_BYTES) -> list[Path]:
 
 
 def unpack(folder: Path, out: Path, dtype: torch.dtype = torch.bfloat16) -> Path:
-    """Write a folder as ``save_pretrained`` does from one of :func:`pack`.
+    """Convert a folder of :func:`pack` to that of ``save_pretrained``.
 
     Args:
-        folder: Of :func:`pack`.
-        out: Where to.
+        folder: Folder of :func:`pack`.
+        out: The folder to write.
         dtype: Precision of the weights.
 
     Returns:
@@ -102,8 +103,8 @@ def read_rows(folder: Path, dtype: torch.dtype = torch.bfloat16) -> dict[str, to
     """Read the weights of a folder of :func:`pack`.
 
     Args:
-        folder: Of :func:`pack`.
-        dtype: Precision that they are given back in.
+        folder: Folder of :func:`pack`.
+        dtype: Precision of the returned weights.
 
     Returns:
         Weights by name.
@@ -177,5 +178,5 @@ def _tensors(folder: Path):
 
 def _copy_rest(folder: Path, out: Path) -> None:
     for path in folder.iterdir():
-        if path.is_file() and ".safetensors" not in path.name and path.suffix != ".pt":  # the state of a training
+        if path.is_file() and ".safetensors" not in path.name and path.suffix != ".pt":  # without training state
             shutil.copyfile(path, out / path.name)

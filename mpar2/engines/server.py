@@ -1,20 +1,20 @@
-"""The engines that ask services: any OpenAI-compatible endpoint (vLLM, SGLang, llama.cpp), one or many; Gemini.
+"""The engines for services: any OpenAI-compatible endpoint (vLLM, SGLang, llama.cpp), one or many; Gemini.
 
-* The audio goes first, as a WAV file, then the words of :func:`mpar2.prompts.prompt_text`.
-* Every sampling parameter is sent, also the neutral ones: servers otherwise apply the checkpoint's own
+* The audio comes first, as a WAV file, then the text of :func:`mpar2.prompts.prompt_text`.
+* All sampling parameters are sent, including neutral ones: servers otherwise apply the checkpoint's own
   generation_config (vLLM on Qwen2-Audio: temperature 0.7, top_p 0.5, top_k 20, repetition_penalty 1.1). OpenAI and
-  ``transformers serve`` refuse top_k and repetition_penalty: ``fields="openai"`` leaves them out, and the latter then
+  ``transformers serve`` refuse top_k and repetition_penalty: ``fields="openai"`` omits them, and the latter then
   takes those two from the checkpoint.
-* Several endpoints share the work: each has ``in_flight`` places, and the next request takes the first free one, so a
-  faster endpoint answers more. One that does not answer after all retries hands its request to the next.
-* :meth:`RemoteEngine.stream` asks all arms at the same time and yields their texts as they grow.
-* Thoughts that a server returns apart from the text are put back before it, as ``<think>..</think>``.
-* A server says nothing about attention. Its tokens are known where it gives log-probabilities (asked for while
-  streaming); elsewhere ``tokens`` of a generation are empty, and their number is its ``token_count``.
+* Several endpoints share the work: each has ``in_flight`` slots, and the next request takes the first free one, so a
+  faster endpoint answers more. If an endpoint fails after all retries, its request moves to the next.
+* :meth:`RemoteEngine.stream` runs all arms concurrently and yields their texts as they grow.
+* Thoughts that a server returns separately are prepended to the text as ``<think>..</think>``.
+* Servers return no attention. Tokens are known if the server returns log-probabilities (requested while streaming);
+  otherwise ``tokens`` of a generation are empty, and ``token_count`` is their number.
 
-Two things that servers do without a word. A LoRA whose names do not match is served as its bare base: merge adapters
-before serving. And a server that takes a checkpoint for a language model drops the audio and answers all the same: so
-each endpoint is checked before its first use (:mod:`mpar2.llm.audio_check`).
+Two silent failures of servers: A LoRA whose names do not match is served as its bare base, so merge adapters before
+serving. A server that loads an audio model as a language model drops the audio and answers all the same, so each
+endpoint is checked before its first use (:mod:`mpar2.llm.audio_check`).
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ from mpar2.trace import Span, parse_trace
 __all__ = ["GeminiEngine", "RemoteEngine", "ServerEngine"]
 
 _log = logging.getLogger(__name__)
-_ELSEWHERE = ("unavailable", "timeout", "bad_body")  # failures that another endpoint may not have
+_ELSEWHERE = ("unavailable", "timeout", "bad_body")  # failures that may not occur on another endpoint
 _STOP_POLL_S = 0.1
-_NO_TOKEN_ID = -1  # services name tokens by their text
+_NO_TOKEN_ID = -1  # services identify tokens by their text
 
 
 class _Session:
-    """Open clients of the endpoints, and the places that are free; used inside ``async with``."""
+    """Open clients of the endpoints, and the free slots; used inside ``async with``."""
 
     def __init__(
         self,
@@ -84,15 +84,15 @@ class _Session:
 
 
 class RemoteEngine(Engine):
-    """Runs arms on services.
+    """Run arms on services.
 
-    Use it inside ``async with`` for :meth:`answer`; :meth:`generate_batch` and :meth:`stream` stand alone.
+    Use it inside ``async with`` for :meth:`answer`; :meth:`generate_batch` and :meth:`stream` work without.
 
     Args:
-        connect: Makes the client of an endpoint for one model: ``connect(place, model, logprobs)``.
-        places: The endpoints, by number.
-        in_flight: Requests at once, at each endpoint.
-        check_audio: Find out before the first use whether audio arrives at the model.
+        connect: Builds the client of an endpoint for one model: ``connect(place, model, logprobs)``.
+        places: Number of endpoints.
+        in_flight: Concurrent requests per endpoint.
+        check_audio: Check before the first use that audio reaches the model.
 
     Raises:
         EngineError: ``in_flight`` is below 1.
@@ -116,7 +116,7 @@ class RemoteEngine(Engine):
         self._in_flight = in_flight
         self._check_audio = check_audio
         self._session: _Session | None = None
-        self._checked: dict[tuple[int, str], str | None] = {}  # what to warn of, for each model that was checked
+        self._checked: dict[tuple[int, str], str | None] = {}  # the warning, if any, by endpoint and model
 
     async def __aenter__(self) -> RemoteEngine:
         self._session = await self._new_session(logprobs=False).__aenter__()
@@ -128,7 +128,7 @@ class RemoteEngine(Engine):
             await session.__aexit__(*exc)
 
     def _new_session(self, *, logprobs: bool) -> _Session:
-        """Make a session with clients of its own event loop, so that several streams may run at the same time."""
+        """Build a session with clients for the current event loop, so that several streams can run at the same time."""
 
         async def open_client(stack: AsyncExitStack, place: int, model: str) -> ChatClient:
             client = await stack.enter_async_context(self._connect(place, model, logprobs))
@@ -142,8 +142,8 @@ class RemoteEngine(Engine):
         """Generate once, inside ``async with`` (:meth:`Engine.answer`).
 
         Raises:
-            LLMError: The service gave no answer; ``reason`` says why.
-            EngineError: No service can do what is asked.
+            LLMError: The service returned no answer; ``reason`` gives the cause.
+            EngineError: No service supports the request.
         """
         if self._session is None:
             raise RuntimeError("answer() is used inside `async with engine`")
@@ -158,7 +158,7 @@ class RemoteEngine(Engine):
         decoding: Decoding,
         on_text: OnText | None = None,
     ) -> Generation:
-        """Generate once; with ``on_text``, which is called with text and reasoning so far, the reply is streamed."""
+        """Generate once; with ``on_text``, stream the reply and call it with the text and reasoning so far."""
         if arm.adapter is not None:
             raise EngineError(
                 f"arm {arm.name!r} has the adapter {arm.adapter!r}; a server applies none: merge it into the model, or "
@@ -168,7 +168,7 @@ class RemoteEngine(Engine):
             raise EngineError(f"arm {arm.name!r} forces its length or hides the audio: no service does that")
         sampling = self.sampling(decoding)
         parts = [wav_bytes(clip), prompt_text(question, arm.mode, arm.prompt)]
-        tried: set[int] = set()
+        failed_places: set[int] = set()
         while True:
             place = await session.free.get()
             try:
@@ -176,8 +176,8 @@ class RemoteEngine(Engine):
                 reply = await client.complete("", parts, None, sampling, on_text)
                 break
             except CallFailed as failure:
-                tried.add(place)
-                if failure.reason not in _ELSEWHERE or len(tried) == len(self._places):
+                failed_places.add(place)
+                if failure.reason not in _ELSEWHERE or len(failed_places) == len(self._places):
                     raise
             finally:
                 session.free.put_nowait(place)
@@ -186,16 +186,16 @@ class RemoteEngine(Engine):
         return _generation(reply, clip, question, arm, (warning,) if warning else ())
 
     def sampling(self, decoding: Decoding) -> Sampling:
-        """Return the sampling parameters to send to the service.
+        """Return the sampling parameters for the service.
 
         Raises:
-            EngineError: The service lacks one of those that ``decoding`` sets.
+            EngineError: The service lacks a parameter that ``decoding`` sets.
         """
         return Sampling(
             max_tokens=decoding.max_new_tokens,
             temperature=decoding.temperature,
             top_p=decoding.top_p,
-            top_k=decoding.top_k or -1,  # -1 is "off" to vLLM and to SGLang; 0 is not to SGLang
+            top_k=decoding.top_k or -1,  # -1 disables it in vLLM and SGLang; 0 does not in SGLang
             repetition_penalty=decoding.repetition_penalty,
             seed=decoding.seed,
         )
@@ -208,23 +208,23 @@ class RemoteEngine(Engine):
         batch_size: int = 8,
         attention: AttentionDetail = "none",
     ) -> list[Generation]:
-        """Send all requests at once, as far as the endpoints allow (:meth:`Engine.generate_batch`).
+        """Send all requests concurrently, as far as the endpoints allow (:meth:`Engine.generate_batch`).
 
         ``batch_size`` and ``attention`` are ignored.
 
         Raises:
-            EngineError: A service gave no answer, or cannot do what is asked.
+            EngineError: A service returned no answer, or does not support the request.
         """
         decoding = decoding or Decoding()
 
-        async def one(session: _Session, request: Request) -> Generation:
+        async def run_request(session: _Session, request: Request) -> Generation:
             seed = decoding.seed if request.seed is None else request.seed
             seeded = replace(decoding, seed=seed)
             return await self._answer(session, request.clip, request.question, request.arm, seeded)
 
         async def work() -> list[Generation]:
             async with self._new_session(logprobs=False) as session, asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(session, request)) for request in requests]
+                tasks = [group.create_task(run_request(session, request)) for request in requests]
             return [task.result() for task in tasks]
 
         try:
@@ -242,13 +242,13 @@ class RemoteEngine(Engine):
         attention: bool = False,
         stop: threading.Event | None = None,
     ) -> Iterator[Progress]:
-        """Ask all arms at the same time, yielding their texts as they grow (:meth:`Engine.stream`).
+        """Run all arms concurrently, yielding their texts as they grow (:meth:`Engine.stream`).
 
-        An arm that fails lets the others finish; then its error is raised.
+        If an arm fails, the others finish; then its error is raised.
         """
 
-        def work(put: Put, ended: threading.Event) -> None:
-            asyncio.run(self._stream_all(clip, question, arms, decoding or Decoding(), put, ended))
+        def work(put: Put, stop_event: threading.Event) -> None:
+            asyncio.run(self._stream_all(clip, question, arms, decoding or Decoding(), put, stop_event))
 
         return in_background([work], stop)
 
@@ -259,27 +259,27 @@ class RemoteEngine(Engine):
         arms: Sequence[Arm],
         decoding: Decoding,
         put: Put,
-        ended: threading.Event,
+        stop: threading.Event,
     ) -> None:
-        """Run the arms' tasks, and put their updates and errors."""
+        """Run the arms' tasks, and emit their updates and errors."""
         started = time.monotonic()
         texts = ["" for _ in arms]
 
-        async def one(session: _Session, index: int, arm: Arm) -> None:
+        async def run_arm(session: _Session, index: int, arm: Arm) -> None:
             put(Progress(index, "loading"))
             pieces = 0
 
             def on_text(text: str, reasoning: str) -> None:
                 nonlocal pieces
                 pieces += 1
-                texts[index] = _joined(text, reasoning)
+                texts[index] = _with_reasoning(text, reasoning)
                 put(Progress(index, "reasoning", texts[index], pieces))
 
             try:
                 generation = await self._answer(session, clip, question, arm, decoding, on_text)
             except MPAR2Error as error:
                 put(_as_engine_error(error, arm))
-            except asyncio.CancelledError:  # stopped: what there is so far is the result
+            except asyncio.CancelledError:  # stopped: the partial text is the result
                 generation = _stopped(texts[index], clip, question, arm, time.monotonic() - started, pieces)
                 put(Progress(index, "done", generation.text, pieces, generation))
                 raise
@@ -287,13 +287,13 @@ class RemoteEngine(Engine):
                 count = generation.token_count or pieces
                 put(Progress(index, "done", generation.text, count, generation))
 
-        # All arms at the same time; the stop signal is polled.
+        # Run all arms concurrently; poll the stop signal.
         async with self._new_session(logprobs=self.logprobs) as session:
-            tasks = [asyncio.create_task(one(session, index, arm)) for index, arm in enumerate(arms)]
+            tasks = [asyncio.create_task(run_arm(session, index, arm)) for index, arm in enumerate(arms)]
             waiting = asyncio.gather(*tasks, return_exceptions=True)
             while not waiting.done():
                 await asyncio.wait([waiting], timeout=_STOP_POLL_S)
-                if ended.is_set():
+                if stop.is_set():
                     for task in tasks:
                         task.cancel()
             for outcome in await waiting:
@@ -301,11 +301,11 @@ class RemoteEngine(Engine):
                     put(outcome)
 
     async def _check(self, place: int, client: ChatClient) -> None:
-        found = await check_audio(client)
-        if found.received is False:
-            raise EngineError(f"{found.detail}; --skip-audio-check asks it all the same")
-        _log.info("%s", found.detail)
-        self._checked[place, client.model] = None if found.received else found.detail
+        result = await check_audio(client)
+        if result.received is False:
+            raise EngineError(f"{result.detail}; --skip-audio-check asks it all the same")
+        _log.info("%s", result.detail)
+        self._checked[place, client.model] = None if result.received else result.detail
 
 
 class ServerEngine(RemoteEngine):
@@ -313,12 +313,12 @@ class ServerEngine(RemoteEngine):
 
     Args:
         base_urls: Their addresses, which end in ``/v1``.
-        in_flight: Requests at once, at each.
-        api_key: None takes the environment's (``mpar2.llm.address``).
-        audio_as: The form of audio that is tried first.
-        fields: ``openai`` leaves out what OpenAI does not know.
-        policy: How often to try, and how long to wait.
-        check_audio: Find out before the first use whether audio arrives at the model.
+        in_flight: Concurrent requests per address.
+        api_key: The key; None takes the environment's (``mpar2.llm.address``).
+        audio_as: The audio format to try first.
+        fields: ``openai`` omits the fields that OpenAI does not support.
+        policy: Number of tries and waits between them.
+        check_audio: Check before the first use that audio reaches the model.
 
     Raises:
         EngineError: There is no address, or ``in_flight`` is below 1.
@@ -342,7 +342,7 @@ class ServerEngine(RemoteEngine):
         self._fields = fields
         # a model on a small machine may take minutes for one trace
         policy = policy or RetryPolicy(timeout_s=600.0)
-        latest: dict[int, OpenAIClient] = {}
+        clients: dict[int, OpenAIClient] = {}
 
         def connect(place: int, model: str, logprobs: bool) -> ChatClient:
             client = OpenAIClient(
@@ -350,11 +350,11 @@ class ServerEngine(RemoteEngine):
                 base_urls[place],
                 limiter=Limiter(in_flight),
                 api_key=api_key,
-                audio_as=latest[place].audio_as if place in latest else audio_as,  # what the endpoint was found to take
+                audio_as=clients[place].audio_as if place in clients else audio_as,  # the accepted format
                 policy=policy,
                 logprobs=logprobs,
             )
-            latest[place] = client
+            clients[place] = client
             return client
 
         super().__init__(connect, range(len(base_urls)), in_flight, check_audio=check_audio)
@@ -371,13 +371,13 @@ class ServerEngine(RemoteEngine):
 class GeminiEngine(RemoteEngine):
     """Gemini models, through google-genai; the key is read from the environment.
 
-    Gemini has no repetition penalty, and its thoughts are hidden: a trace is what it writes where its prompt asks for
-    one. ``max_new_tokens`` counts its hidden thoughts too, so leave room for them.
+    Gemini has no repetition penalty, and its thoughts are hidden: a trace is its visible text, if its prompt requests
+    one. ``max_new_tokens`` includes the hidden thoughts, so leave room for them.
 
     Args:
-        in_flight: Requests at once.
+        in_flight: Concurrent requests.
         base_url: The address of a gateway; None is Google's.
-        policy: How often to try, and how long to wait.
+        policy: Number of tries and waits between them.
     """
 
     def __init__(
@@ -405,7 +405,7 @@ class GeminiEngine(RemoteEngine):
 
 
 def _check_reply(reply: Reply) -> None:
-    """Raise where a reply is no answer: blocked, or empty. An unknown reason for its end does not count as blocked."""
+    """Raise if a reply is blocked or empty. An unknown finish reason does not count as blocked."""
     if reply.finish == "blocked":
         raise ReplyRejected("blocked", f"the service ended the answer: {reply.detail or 'no reason given'}")
     if reply.text.strip() or reply.reasoning.strip():
@@ -416,13 +416,13 @@ def _check_reply(reply: Reply) -> None:
 
 
 def _as_engine_error(error: BaseException, arm: Arm | None = None) -> BaseException:
-    """Return an error of a service as an :class:`EngineError`; other errors as they are."""
+    """Return a service's error as an :class:`EngineError`; other errors unchanged."""
     if isinstance(error, EngineError) or not isinstance(error, MPAR2Error):
         return error
     return EngineError(f"{arm.name}: {error}" if arm is not None else str(error))
 
 
-def _joined(text: str, reasoning: str) -> str:
+def _with_reasoning(text: str, reasoning: str) -> str:
     return (
         f"<think>{reasoning}</think>{text}"
         if reasoning.strip() and text
@@ -436,7 +436,7 @@ def _tokens(reply: Reply) -> int | None:
 
 
 def _token_spans(logprobs: Sequence[TokenLogprob], text: str, offset: int) -> tuple[Token, ...]:
-    """Return the tokens with their places in the generation's text; none where they do not make up the text."""
+    """Return the tokens with their spans in the generation's text; none if they do not concatenate to the text."""
     if "".join(entry.token for entry in logprobs).rstrip() != text.rstrip():
         return ()
     tokens = []
@@ -449,14 +449,14 @@ def _token_spans(logprobs: Sequence[TokenLogprob], text: str, offset: int) -> tu
 
 
 def _generation(reply: Reply, clip: Clip, question: Question, arm: Arm, warnings: tuple[str, ...] = ()) -> Generation:
-    opened = f"<think>{reply.reasoning}</think>" if reply.reasoning.strip() else ""
-    text = opened + reply.text
+    thoughts = f"<think>{reply.reasoning}</think>" if reply.reasoning.strip() else ""
+    text = thoughts + reply.text
     trace = parse_trace(text)
     return Generation(
         arm=arm,
         text=text,
         trace=trace,
-        tokens=_token_spans(reply.logprobs, reply.text, len(opened)),
+        tokens=_token_spans(reply.logprobs, reply.text, len(thoughts)),
         prompt_tokens=reply.usage.prompt or 0,
         seconds=reply.seconds,
         first_token_s=reply.seconds if reply.first_s is None else reply.first_s,
@@ -470,7 +470,7 @@ def _generation(reply: Reply, clip: Clip, question: Question, arm: Arm, warnings
 
 
 def _stopped(text: str, clip: Clip, question: Question, arm: Arm, seconds: float, pieces: int) -> Generation:
-    """Return the generation of an arm that was stopped: what there was of its text."""
+    """Return the generation of a stopped arm, with its partial text."""
     trace = parse_trace(text)
     return Generation(
         arm=arm,

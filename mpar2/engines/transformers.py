@@ -1,13 +1,13 @@
 """The engine that runs checkpoints in this process, on transformers and PEFT.
 
-* Models are loaded on first use and kept, the least recently used leaving when there are more than ``max_models``.
+* Models are loaded on first use and kept; with more than ``max_models``, the least recently used one is unloaded.
   Arms that share a base share its weights: adapters are attached beside each other.
-* Arms of one base run in one batch where their adapters can be mixed (plain LoRA on linear layers), each row with its
-  own adapter or none; otherwise one after the other. The audio encoder runs once for a clip, unless an adapter changes
+* Arms of one base run in one batch if their adapters can be mixed (plain LoRA on linear layers), each row with its
+  own adapter or none; otherwise one after the other. The audio encoder runs once per clip, unless an adapter changes
   the encoder.
-* One lock for each model: a batch at a time. A waiting request is reported as waiting. A stream generates in a thread
-  of its own, so the lock is held for as long as the model works, however slowly its updates are read.
-* Nothing is touched before the first request, and results hold NumPy arrays and plain values only, so ``stream`` can
+* One lock per model: one batch at a time. Blocked requests are reported as waiting. A stream generates in its own
+  thread, so the lock is released when the model finishes, even if the updates are read slowly.
+* Nothing is loaded before the first request, and results hold NumPy arrays and plain values only, so ``stream`` can
   run inside a function that a hosting service moves to another process with a GPU.
 """
 
@@ -43,11 +43,11 @@ if TYPE_CHECKING:
 
 __all__ = ["TransformersEngine"]
 
-_BLOCK = 32  # tokens at a time when a finished text is read again
+_BLOCK = 32  # tokens at a time when a finished text is scored
 
 
 class Base(NamedTuple):
-    """What is loaded: a checkpoint in a precision; None as in :class:`mpar2.engines.base.Arm`."""
+    """The loaded base: a checkpoint in a precision; None as in :class:`mpar2.engines.base.Arm`."""
 
     model: str
     dtype: str | None = None
@@ -56,18 +56,18 @@ class Base(NamedTuple):
 
 @dataclass(eq=False)
 class Job:
-    """One row to generate. ``index`` is the caller's."""
+    """One row to generate. ``index`` is the caller's index."""
 
     index: int
     request: Request
     adapter: str | None
     attached: Adapter | None = None
-    written: tuple[int, ...] = ()  # tokens that the trace begins with
+    written: tuple[int, ...] = ()  # tokens at the beginning of the trace
     hide_after: int | None = None  # tokens after which the audio is masked
 
 
 def by_base(requests: Sequence[Request]) -> dict[Base, list[Job]]:
-    """Group requests as rows of each base checkpoint (with its precision), in the order of the requests."""
+    """Group requests by base checkpoint and precision, in the order of the requests."""
     groups: dict[Base, list[Job]] = {}
     for index, request in enumerate(requests):
         base, adapter = split_adapter(request.arm.model, request.arm.adapter)
@@ -77,7 +77,7 @@ def by_base(requests: Sequence[Request]) -> dict[Base, list[Job]]:
 
 
 def group_by_batchability(checkpoint: Checkpoint, jobs: Sequence[Job]) -> list[list[Job]]:
-    """Group jobs that can run in one batch: all whose adapters mix, and the jobs of each adapter that does not.
+    """Group jobs that can run in one batch: all with mixable adapters, and the jobs of each other adapter.
 
     Args:
         checkpoint: The loaded base; the adapters of the jobs are attached to it.
@@ -92,14 +92,14 @@ def group_by_batchability(checkpoint: Checkpoint, jobs: Sequence[Job]) -> list[l
     groups: dict[str, list[Job]] = {}
     for job in jobs:
         job.attached = checkpoint.attach(job.adapter) if job.adapter is not None else None
-        alone = job.attached is not None and not job.attached.batchable
-        groups.setdefault(job.attached.key if alone and job.attached else "", []).append(job)
+        separate = job.attached is not None and not job.attached.batchable
+        groups.setdefault(job.attached.key if separate and job.attached else "", []).append(job)
     return list(groups.values())
 
 
 @dataclass(eq=False)
 class _Loaded:
-    """A checkpoint in memory, the latest outputs of its encoder, and the lock that its user holds."""
+    """A checkpoint in memory, its cached encoder outputs, and its lock."""
 
     checkpoint: Checkpoint
     features: AudioFeatureCache
@@ -108,13 +108,13 @@ class _Loaded:
 
 
 class TransformersEngine(Engine):
-    """Runs checkpoints in this process; see :class:`mpar2.engines.base.Engine`.
+    """Run checkpoints in this process; see :class:`mpar2.engines.base.Engine`.
 
     Args:
-        device: ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; None: the best there is.
-        dtype: Precision of the weights, where an arm names none; None: by the device.
-        quantize: Store the text stack's weights in 4 or 8 bits, where an arm says nothing else.
-        max_models: Base models in memory at a time; the least recently used one leaves.
+        device: ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; None: the best available.
+        dtype: Precision of the weights of arms that set none; None: by the device.
+        quantize: Quantise the text stack's weights to 4 or 8 bits for arms that do not set it.
+        max_models: Base models in memory at a time; beyond that the least recently used one is unloaded.
     """
 
     attention = True
@@ -154,8 +154,8 @@ class TransformersEngine(Engine):
     ) -> Iterator[Progress]:
         """Generate every arm, yielding each arm's text as it grows (:meth:`Engine.stream`)."""
 
-        def work(put: Put, ended: threading.Event) -> None:
-            for update in self._stream(clip, question, arms, decoding or Decoding(), attention, ended):
+        def work(put: Put, stop_event: threading.Event) -> None:
+            for update in self._stream(clip, question, arms, decoding or Decoding(), attention, stop_event):
                 put(update)
 
         return in_background([work], stop)
@@ -196,11 +196,11 @@ class TransformersEngine(Engine):
     ) -> list[Generation]:
         """Generate for each request (:meth:`Engine.generate_batch`).
 
-        Requests of one base run together in batches of ``batch_size`` of about equal length. ``seconds`` of a
-        generation count from the start of its batch.
+        Requests of one base run in batches of ``batch_size`` of similar length. ``seconds`` of a generation count from
+        the start of its batch.
 
         Raises:
-            EngineError: ``batch_size`` is below 1, a model cannot be loaded, or its memory does not suffice.
+            EngineError: ``batch_size`` is below 1, a model cannot be loaded, or memory is insufficient.
         """
         if batch_size < 1:
             raise EngineError(f"batch_size is {batch_size}: it must be at least 1")
@@ -210,27 +210,27 @@ class TransformersEngine(Engine):
             loaded = self._load(base)
             with loaded.lock:
                 group = sorted(group, key=lambda job: (job.request.arm.mode, job.request.clip.seconds, job.index))
-                for alike in group_by_batchability(loaded.checkpoint, group):
-                    for first in range(0, len(alike), batch_size):
-                        batch = alike[first : first + batch_size]
+                for jobs in group_by_batchability(loaded.checkpoint, group):
+                    for first in range(0, len(jobs), batch_size):
+                        batch = jobs[first : first + batch_size]
                         for update in self._generate(loaded, batch, decoding, attention):
                             if update.generation is not None:
                                 results[update.index] = update.generation
         return [results[index] for index in range(len(requests))]
 
     def attend(self, clip: Clip, question: Question, arm: Arm, text: str) -> Generation:
-        """Read a finished text again by teacher forcing, to see where the model attends (:meth:`Engine.attend`).
+        """Score a finished text by teacher forcing, to record its attention (:meth:`Engine.attend`).
 
-        One pass reads many tokens. The tokens are those that the tokenizer makes of the text; the model may have
-        generated the same text in other tokens.
+        One pass covers many tokens. The text is tokenized again; the model may have generated the same text in other
+        tokens.
         """
         job = next(iter(by_base([Request(clip, question, arm)]).items()))
         loaded = self._load(job[0])
         with loaded.lock:
-            return self._reread(loaded, group_by_batchability(loaded.checkpoint, job[1])[0][0], text)
+            return self._record_attention(loaded, group_by_batchability(loaded.checkpoint, job[1])[0][0], text)
 
     def score(self, requests: Sequence[Request], text: str, *, batch_size: int = 8) -> list[tuple[Token, ...]]:
-        """Read ``text`` after each request (:meth:`Engine.score`).
+        """Score ``text`` after each request (:meth:`Engine.score`).
 
         A batch takes two passes, one over the prompts and one over the text.
 
@@ -240,13 +240,13 @@ class TransformersEngine(Engine):
         results: dict[int, tuple[Token, ...]] = {}
         for base, group in by_base(requests).items():
             loaded = self._load(base)
-            stream = _written(loaded.checkpoint, text)
+            stream = _tokenize(loaded.checkpoint, text)
             if not stream.ids:
                 raise EngineError("there is no text to score")
             with loaded.lock:
-                for alike in group_by_batchability(loaded.checkpoint, group):
-                    for first in range(0, len(alike), batch_size):
-                        batch = alike[first : first + batch_size]
+                for jobs in group_by_batchability(loaded.checkpoint, group):
+                    for first in range(0, len(jobs), batch_size):
+                        batch = jobs[first : first + batch_size]
                         with closing(self._session(loaded.checkpoint, self._prompts(loaded, batch))) as session:
                             logprobs = session.score(stream.ids)
                         for job, row in zip(batch, logprobs.tolist(), strict=True):
@@ -259,7 +259,7 @@ class TransformersEngine(Engine):
         return " ".join(part for part in parts if part)
 
     def weights(self, arm: Arm) -> dict[str, str | None]:
-        """Return the hash of a folder's files; of a model of the hub its commit, fetching the model where needed."""
+        """Return the hash of a folder's files, or the commit of a hub model, which is downloaded if necessary."""
         base, adapter = split_adapter(arm.model, arm.adapter)
         return {
             "model_hash": self._hash(base, arm),
@@ -274,7 +274,7 @@ class TransformersEngine(Engine):
             return weights_hash(where)
         commit = _cached_commit(where)
         if commit is None:
-            self.preload([arm])  # fetches it
+            self.preload([arm])  # downloads it
             commit = _cached_commit(where)
         return commit or "unknown"
 
@@ -314,7 +314,7 @@ class TransformersEngine(Engine):
         attention: AttentionDetail,
         stop: threading.Event | None = None,
     ) -> Iterator[Progress]:
-        """Run one batch from beginning to end. The caller holds the lock; whatever happens, the session is closed."""
+        """Run one batch to the end. The caller holds the lock; the session is always closed."""
         import torch
 
         from mpar2.engines.forced_decoding import ForcedDecoding
@@ -340,18 +340,18 @@ class TransformersEngine(Engine):
             )
             for prompt, job in zip(prompts, jobs, strict=True)
         ]
-        # The session holds the key-value cache; the probe records attention where it can be read.
+        # The session holds the key-value cache; the probe records attention, if supported.
         session = self._session(checkpoint, prompts)
         if attention != "none" and loaded.can_probe:
             session.probe = AttentionProbe(session.audio_positions(), checkpoint.family.frame_s, keep=attention)
         first_token_s = 0.0
 
-        def finished(row: int, why: Literal["stop", "length", "cancelled"]) -> Progress:
+        def finished(row: int, finish: Literal["stop", "length", "cancelled"]) -> Progress:
             text, passes = decoders[row].text, decoders[row].passes
             text.finish()
             record = _record(session.probe, row, passes, jobs[row].request.clip.seconds) if session.probe else None
             clock = (time.perf_counter() - start, first_token_s)
-            generation = _generation(checkpoint, jobs[row], prompts[row], text, clock, why, record)
+            generation = _generation(checkpoint, jobs[row], prompts[row], text, clock, finish, record)
             if attention != "none" and not loaded.can_probe:
                 generation = replace(generation, warnings=(*generation.warnings, _NO_PROBE))
             return Progress(jobs[row].index, "done", generation.text, len(generation.tokens), generation)
@@ -371,9 +371,9 @@ class TransformersEngine(Engine):
                     if step.finish is not None:
                         yield finished(row, step.finish)
                         continue
-                    # Forced lengths may take tokens back, and arms with masked audio stop seeing it.
-                    if step.back:
-                        session.rollback(row, step.back)
+                    # Forced lengths may remove tokens, and arms with masked audio stop seeing it.
+                    if step.rollback:
+                        session.rollback(row, step.rollback)
                     if decoders[row].should_hide_audio():
                         session.hide_audio(row)
                     going.append(place)
@@ -382,7 +382,7 @@ class TransformersEngine(Engine):
                     yield Progress(jobs[row].index, "reasoning", text.text, len(text.ids))
                 if not going:
                     return
-                # Rows that ended leave the batch.
+                # Finished rows leave the batch.
                 if len(going) < len(session.rows):
                     session.keep(going)
                 logits = session.feed(chosen)
@@ -402,21 +402,21 @@ class TransformersEngine(Engine):
         attention: AttentionDetail,
         stop: threading.Event | None,
     ) -> Iterator[Progress]:
-        """Yield the traces once with the audio, to know their lengths; then again from where it is hidden."""
+        """Generate the traces once with audio, to measure their lengths; then again with it hidden."""
         share = decoding.hidden_share or 0.0
         decoding = replace(decoding, hide_audio_after=None)
-        whole = {
+        full_generations = {
             update.index: update.generation
             for update in self._generate(loaded, jobs, decoding, "none", stop)
             if update.generation is not None
         }
         for job in jobs:
-            ids = [token.id for token in whole[job.index].tokens]
+            ids = [token.id for token in full_generations[job.index].tokens]
             job.hide_after = max(1, round(share * len(ids)))
             job.written = tuple(ids[: job.hide_after])
         yield from self._generate(loaded, jobs, decoding, attention, stop)
 
-    def _reread(self, loaded: _Loaded, job: Job, text: str) -> Generation:
+    def _record_attention(self, loaded: _Loaded, job: Job, text: str) -> Generation:
         from mpar2.engines.probe import AttentionProbe
 
         if not loaded.can_probe:
@@ -424,7 +424,7 @@ class TransformersEngine(Engine):
         checkpoint = loaded.checkpoint
         start = time.perf_counter()
         (prompt,) = self._prompts(loaded, [job])
-        stream = _written(checkpoint, text)
+        stream = _tokenize(checkpoint, text)
         session = self._session(checkpoint, [prompt])
         session.probe = probe = AttentionProbe(session.audio_positions(), checkpoint.family.frame_s)
         try:
@@ -467,8 +467,8 @@ def _cached_commit(repository: str) -> str | None:
 _NO_PROBE = "this model attends through sliding windows, in which positions move: attention to audio is not recorded"
 
 
-def _written(checkpoint: Checkpoint, text: str) -> TextStream:
-    """Return the tokens of a finished text, with their characters."""
+def _tokenize(checkpoint: Checkpoint, text: str) -> TextStream:
+    """Tokenize a finished text, with the characters of each token."""
     from mpar2.engines.decode import TextStream
 
     tokenizer = checkpoint.processor.tokenizer
@@ -480,17 +480,17 @@ def _written(checkpoint: Checkpoint, text: str) -> TextStream:
 
 
 def _record(probe: AttentionProbe, row: int, passes: Sequence[int], seconds: float) -> AttentionRecord:
-    """Return the row's record, without passes whose tokens were taken back and without columns beyond the clip's end.
+    """Return the row's record, without passes of removed tokens and without columns beyond the end of the clip.
 
-    Families that pad a clip have positions there; ``mass`` counts them, a picture over time has no place for them.
+    Families that pad a clip have such columns; ``mass`` includes them, the heatmap over time does not.
     """
     record = probe.record(row, max(passes, default=-1) + 1)
     columns = math.ceil(seconds / record.frame_s) + 1
     record = replace(record, rows=record.rows[..., :columns])
     if len(passes) == len(record.visible):
         return record
-    kept = list(passes)
-    return replace(record, rows=record.rows[kept], mass=record.mass[kept], visible=record.visible[kept])
+    indices = list(passes)
+    return replace(record, rows=record.rows[indices], mass=record.mass[indices], visible=record.visible[indices])
 
 
 def _generation(

@@ -1,4 +1,4 @@
-"""What all readers share: the set of items, its fingerprint, and the checks of one entry."""
+"""Shared code of all readers: the set of items, its fingerprint, and the checks of one entry."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ __all__ = [
 
 
 class ItemsError(MPAR2Error, ValueError):
-    """The file is not a benchmark of this kind, or an entry of it cannot be asked."""
+    """The file is not of this benchmark, or one of its entries is unusable."""
 
 
 @dataclass(frozen=True)
 class Entries:
-    """What one reader makes of one file: items, and beside each the entry of the file, unchanged."""
+    """The output of a reader: items, each with its original entry of the file."""
 
     items: tuple[Item, ...]
     official: tuple[dict[str, Any], ...]
     form: Literal["json", "jsonl"]
     version: str
-    audio_folder: Path  # where relative audio paths start by default
+    audio_folder: Path  # default base of relative audio paths
     problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class ItemSet:
-    """The items of a benchmark, where their audio is, and what identifies them.
+    """The items of a benchmark, with the location of their audio and the identity of the set.
 
     ``fingerprint`` is a sha256 over the content of all items (not over the bytes of the file: indentation and the
     order of keys do not matter, the order of the items does).
@@ -62,13 +62,13 @@ class ItemSet:
     source: Path
     official: tuple[dict[str, Any], ...]
     form: Literal["json", "jsonl"]
-    file_problems: tuple[str, ...] = ()  # of the file as a whole, whichever items are kept
+    file_problems: tuple[str, ...] = ()  # of the whole file, independent of the selected items
 
     def audio_path(self, item: Item) -> Path:
-        """Find the file of an item.
+        """Return the path of an item's audio file.
 
         Args:
-            item: One of the set.
+            item: An item of the set.
 
         Returns:
             Its path under ``audio_root``, or the bare file name there (flat downloads).
@@ -78,13 +78,13 @@ class ItemSet:
         return flat if not path.is_file() and flat.is_file() else path
 
     def first(self, count: int | None) -> ItemSet:
-        """Take the first items.
+        """Return the first items.
 
         Args:
-            count: How many; None for all.
+            count: Number of items; None for all.
 
         Returns:
-            The set of those, with their fingerprint.
+            The set of these items, with its own fingerprint.
 
         Raises:
             ItemsError: ``count`` is below 1.
@@ -93,14 +93,14 @@ class ItemSet:
             return self
         if count < 1:
             raise ItemsError(f"limit is {count}: at least one item is needed")
-        kept = self.items[:count]
+        items = self.items[:count]
         official = self.official[:count]
-        return _with_problems(replace(self, items=kept, official=official, fingerprint=fingerprint_of(kept)))
+        return _with_problems(replace(self, items=items, official=official, fingerprint=fingerprint_of(items)))
 
 
 Reader = Callable[[Path], Entries]
 
-# name -> reader, or "module:function" of one, imported when it is used
+# name -> reader, or its "module:function", imported on use
 _READERS: dict[str, Reader | str] = {
     "mmau": "mpar2.items.mmau:read_mmau",
     "mmar": "mpar2.items.mmar:read_mmar",
@@ -114,11 +114,11 @@ _READERS: dict[str, Reader | str] = {
 
 
 def register_benchmark(name: str, reader: Reader) -> None:
-    """Make a benchmark known to evaluation and training under ``name``; one of that name is replaced.
+    """Register a benchmark for evaluation and training under ``name``; an existing one is replaced.
 
     Args:
-        name: As in ``--benchmark`` and in the ``kind`` of a training source.
-        reader: From the question file or folder to its :class:`Entries`. It raises :class:`ItemsError`.
+        name: Value of ``--benchmark`` and of the ``kind`` of a training source.
+        reader: Maps the question file or folder to its :class:`Entries`. It raises :class:`ItemsError`.
     """
     _READERS[name] = reader
 
@@ -134,10 +134,10 @@ def read_items(benchmark: str, data: str | Path, audio_root: str | Path | None =
     Args:
         benchmark: One of :func:`benchmark_names`.
         data: Its question file or folder.
-        audio_root: Where relative audio paths start; by default where the reader says, mostly beside the file.
+        audio_root: Base of relative audio paths; by default the reader's, mostly beside the file.
 
     Returns:
-        The items. An answer given by its letter is resolved to the choice.
+        The items. An answer letter is replaced by its choice.
 
     Raises:
         ItemsError: No such benchmark or file, or a file that is not of this benchmark.
@@ -149,16 +149,18 @@ def read_items(benchmark: str, data: str | Path, audio_root: str | Path | None =
         raise ItemsError(f"{source} does not exist: give the question file of {benchmark} with --data")
     reader = _READERS[benchmark]
     entries = (pkgutil.resolve_name(reader) if isinstance(reader, str) else reader)(source)
-    try:  # by the schema that a run's lines are written by, so that nothing is asked that cannot be recorded
+    try:  # check against the schema of a run's lines, so that every item can be recorded
         entries = replace(entries, items=tuple(item_from_json(item_to_json(item)) for item in entries.items))
     except QuestionError as error:
         raise ItemsError(f"{source}: {error}") from None
     if not entries.items:
         raise ItemsError(f"{source} holds no item")
-    twice = [id for id, count in Counter(item.id for item in entries.items).items() if count > 1]
-    if twice:
-        raise ItemsError(f"{source}: {len(twice)} ids occur more than once, the first is {twice[0]!r}: ids must differ")
-    found = ItemSet(
+    duplicates = [id for id, count in Counter(item.id for item in entries.items).items() if count > 1]
+    if duplicates:
+        raise ItemsError(
+            f"{source}: {len(duplicates)} ids occur more than once, the first is {duplicates[0]!r}: ids must differ"
+        )
+    items = ItemSet(
         benchmark=benchmark,
         items=entries.items,
         fingerprint=fingerprint_of(entries.items),
@@ -170,17 +172,17 @@ def read_items(benchmark: str, data: str | Path, audio_root: str | Path | None =
         form=entries.form,
         file_problems=entries.problems,
     )
-    return _with_problems(found)
+    return _with_problems(items)
 
 
-def _with_problems(found: ItemSet) -> ItemSet:
-    """Return ``found`` with the problems of its items in place of those that it had."""
-    problems = (*found.file_problems, *_letter_answers(found), *_content_problems(found.items))
-    return replace(found, problems=(*problems, *_audio_problems(found)))
+def _with_problems(items: ItemSet) -> ItemSet:
+    """Return the set with newly computed problems of its items."""
+    problems = (*items.file_problems, *_letter_answers(items), *_content_problems(items.items))
+    return replace(items, problems=(*problems, *_audio_problems(items)))
 
 
 def read_json_lines(source: Path) -> list[tuple[int, dict[str, Any]]]:
-    """Return the objects of a JSONL file with their line numbers, from 1; blank lines are passed over.
+    """Return the objects of a JSONL file with their line numbers, from 1; blank lines are skipped.
 
     Raises:
         ItemsError: The file is not UTF-8, or a line is no JSON object; the message names the line.
@@ -219,14 +221,14 @@ def read_json_array(source: Path) -> list[Any]:
 
 
 def id_of(entry: Mapping[str, Any], where: str) -> str:
-    """Return the entry's ``id``, a number or a text, as text.
+    """Return the entry's ``id``, a number or a string, as a string.
 
     Args:
         entry: An object of the question file.
-        where: Names the entry in messages.
+        where: Name of the entry in messages.
 
     Raises:
-        ItemsError: It has no id.
+        ItemsError: The entry has no id.
     """
     id = entry.get("id")
     if isinstance(id, bool) or not isinstance(id, int | str) or id == "":
@@ -235,16 +237,16 @@ def id_of(entry: Mapping[str, Any], where: str) -> str:
 
 
 def text_of(entry: Mapping[str, Any], key: str, where: str, *, needed: bool = True) -> str | None:
-    """Return the text under a key; a blank one counts as missing.
+    """Return the string under a key; a blank one counts as missing.
 
     Args:
         entry: An object of the question file.
-        key: The name of the field.
-        where: Names the entry in messages.
-        needed: Whether a missing text is an error; else it is None.
+        key: Name of the field.
+        where: Name of the entry in messages.
+        needed: Whether a missing string is an error; else it is None.
 
     Raises:
-        ItemsError: A needed text is missing, or the value is no text.
+        ItemsError: A needed string is missing, or the value is not a string.
     """
     value = entry.get(key)
     if isinstance(value, str) and value.strip():
@@ -261,11 +263,11 @@ def choice_texts(entry: Mapping[str, Any], key: str, where: str) -> tuple[str, .
 
     Args:
         entry: An object of the question file.
-        key: The name of the field.
-        where: Names the entry in messages.
+        key: Name of the field.
+        where: Name of the entry in messages.
 
     Raises:
-        ItemsError: The value is not a list of at least two texts.
+        ItemsError: The value is not a list of at least two strings.
     """
     value = entry.get(key)
     if not isinstance(value, list) or len(value) < 2 or not all(isinstance(choice, str) for choice in value):
@@ -274,7 +276,7 @@ def choice_texts(entry: Mapping[str, Any], key: str, where: str) -> tuple[str, .
 
 
 def answers_in_other_words(entries: ItemSet) -> list[str]:
-    """Return the ids of items whose answer was given by letter or in other words than their choice."""
+    """Return the ids of items whose answer is a letter or differs in wording from its choice."""
     return [
         item.id
         for item, entry in zip(entries.items, entries.official, strict=True)
@@ -283,14 +285,14 @@ def answers_in_other_words(entries: ItemSet) -> list[str]:
 
 
 def _letter_answers(entries: ItemSet) -> list[str]:
-    read = answers_in_other_words(entries)
-    if not read:
+    ids = answers_in_other_words(entries)
+    if not ids:
         return []
-    return [f"{len(read)} items give their answer by letter or in other words: its choice is used (first: {read[0]})"]
+    return [f"{len(ids)} items give their answer by letter or in other words: its choice is used (first: {ids[0]})"]
 
 
 def fingerprint_of(items: Iterable[Item]) -> str:
-    """Return the sha256 over the content of items, in their order, as hexadecimal digits."""
+    """Return the sha256 of the content of the items, in order, as hexadecimal digits."""
     digest = hashlib.sha256()
     for item in items:
         line = json.dumps(item_to_json(item), sort_keys=True, ensure_ascii=True, separators=(",", ":"))
@@ -308,12 +310,12 @@ def _content_problems(items: tuple[Item, ...]) -> list[str]:
             groups.setdefault("have an answer that is none of their choices", []).append(item.id)
         if len(set(question.choices)) < len(question.choices):
             groups.setdefault("give the same choice twice", []).append(item.id)
-    return [f"{len(ids)} items {what} (first: {ids[0]})" for what, ids in groups.items()]
+    return [f"{len(ids)} items {problem} (first: {ids[0]})" for problem, ids in groups.items()]
 
 
-def _audio_problems(found: ItemSet) -> list[str]:
-    missing = [item for item in found.items if not found.audio_path(item).is_file()]
+def _audio_problems(items: ItemSet) -> list[str]:
+    missing = [item for item in items.items if not items.audio_path(item).is_file()]
     if not missing:
         return []
-    first = found.audio_path(missing[0])
-    return [f"{len(missing)} of {len(found.items)} audio files are not there (first: {first}); see --audio-root"]
+    first = items.audio_path(missing[0])
+    return [f"{len(missing)} of {len(items.items)} audio files are not there (first: {first}); see --audio-root"]

@@ -1,4 +1,4 @@
-"""Captions that people wrote as items: the truth of ``--truth caption``, from real recordings.
+"""Human-written captions as items: the truth of ``--truth caption``, from real recordings.
 
 =============  =======================================================================================================
 kind           columns of its file
@@ -9,9 +9,9 @@ kind           columns of its file
                of such files. Files of the domain ``000`` are of silence: their clips have the empty list of events
 =============  =======================================================================================================
 
-Each clip becomes one item with an open question, which asks for every sound; it has no answer, so it is not scored for
-accuracy. All captions of a clip stand in its ``caption``, a line each, and as a list in ``extra["captions"]``: where
-people differ, a judge sees it.
+Each clip becomes one item with an open question about all sounds, without an answer, so it is not scored for accuracy.
+All captions of a clip are in its ``caption``, one per line, and as a list in ``extra["captions"]``, so that a judge
+sees where annotators disagree.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from mpar2.question import Item, Question
 
 __all__ = ["AUDIO_NAMES", "KINDS", "items_from_captions"]
 
-#: how the audio files of each kind are named, from the columns of its table
+#: file names of the audio, by kind, from the columns of the table
 AUDIO_NAMES = {"audiocaps": "{youtube_id}_{start_time}.wav", "clotho": "{file_name}", "mecat": "{key}.flac"}
 KINDS = tuple(AUDIO_NAMES)
 QUESTION = "Which sounds are in the recording, in which order?"
 
 
 def items_from_captions(source: str | Path, kind: str, *, audio_name: str | None = None) -> list[Item]:
-    """Read a caption set and return its items, a clip each.
+    """Parse a caption set into items, one per clip.
 
     Args:
         source: The file; for ``mecat`` also a folder of files.
         kind: One of :data:`KINDS`.
-        audio_name: How audio files are named, from the columns; by default as in :data:`AUDIO_NAMES`.
+        audio_name: Format of audio file names, from the columns; by default as in :data:`AUDIO_NAMES`.
 
     Raises:
         ItemsError: The file is not of this kind; the message names file, line and field.
@@ -54,8 +54,8 @@ def items_from_captions(source: str | Path, kind: str, *, audio_name: str | None
         try:
             clip = (audio_name or AUDIO_NAMES[kind]).format_map(values)
         except (KeyError, ValueError, IndexError, AttributeError) as error:
-            known = ", ".join("{" + name + "}" for name in values)
-            raise ItemsError(f"the audio name {audio_name!r} does not fit ({error}); it can use {known}") from None
+            columns = ", ".join("{" + name + "}" for name in values)
+            raise ItemsError(f"the audio name {audio_name!r} does not fit ({error}); it can use {columns}") from None
         clips.setdefault(clip, []).extend(captions)
         if is_silence:
             silent.add(clip)
@@ -76,26 +76,26 @@ def items_from_captions(source: str | Path, kind: str, *, audio_name: str | None
 
 
 def _table(source: Path, kind: str) -> Iterator[tuple[Mapping[str, str], list[str], bool]]:
-    """Yield columns, captions and whether the clip is of silence, for each line of a CSV file."""
-    needed = {"audiocaps": ("youtube_id", "start_time", "caption"), "clotho": ("file_name", "caption_1")}[kind]
+    """Yield columns, captions and whether the clip is silent, for each line of a CSV file."""
+    columns = {"audiocaps": ("youtube_id", "start_time", "caption"), "clotho": ("file_name", "caption_1")}[kind]
     try:
         with source.open(encoding="utf-8-sig", newline="") as lines:
             table = csv.DictReader(lines)
             header = table.fieldnames or []
-            if missing := [name for name in needed if name not in header]:
+            if missing := [name for name in columns if name not in header]:
                 raise ItemsError(f"{source}: no column {', '.join(missing)}; it has {', '.join(header) or 'none'}")
             for number, row in enumerate(table, 2):
                 texts = (row[name] or "" for name in header if name.startswith("caption"))
                 captions = [text.strip() for text in texts if text.strip()]
-                if not row[needed[0]] or not captions:
-                    raise ItemsError(f"{source}, line {number}: '{needed[0]}' or the caption is empty")
+                if not row[columns[0]] or not captions:
+                    raise ItemsError(f"{source}, line {number}: '{columns[0]}' or the caption is empty")
                 yield row, captions, False
     except (UnicodeDecodeError, csv.Error) as error:
         raise ItemsError(f"{source} cannot be read as a table: {error}") from None
 
 
 def _mecat(source: Path, kind: str) -> Iterator[tuple[Mapping[str, str], list[str], bool]]:
-    """Yield the same for the references of MECAT; the short captions, and the long ones after them."""
+    """Yield the same for the references of MECAT: the short captions, then the long ones."""
     for file in sorted(source.glob("*.jsonl")) if source.is_dir() else [source]:
         for number, entry in read_json_lines(file):
             for key, fields in entry.items():

@@ -13,9 +13,9 @@ kind            columns of its file
 ==============  =====================================================================================================
 
 Each clip becomes items with its ``events`` (``truth_origin`` "human"), its certified absences in ``extra["absent"]``,
-and generated questions: which sound comes first, how often a sound occurs, and whether an absent sound is there. A
-label that a table does not give to a clip is absent only where every clip was annotated with the same closed set of
-labels (not AudioSet's, whose absences are certified, nor TACOS's free words, which name one sound in many ways).
+and generated questions: which sound comes first, how often a sound occurs, and whether a sound is present. A label
+missing from a clip counts as absent only if every clip was annotated with the same closed set of labels (not in
+AudioSet, whose absences are certified, nor in TACOS, whose free-text labels name one sound in many ways).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["KINDS", "items_from_events"]
 
 KINDS = ("desed", "audioset", "tacos", "maestro", "urbansed")
 _GENERIC = {"background noise", "noise", "silence", "background", "ambient noise", "ambience"}
-_GAP_S = 0.05  # seconds of one label that follow each other are one event
+_GAP_S = 0.05  # events of one label with a smaller gap are merged
 
 
 class _Row(NamedTuple):
@@ -54,15 +54,15 @@ def items_from_events(
     window_s: float | None = None,
     durations: Mapping[str, float] | None = None,
 ) -> list[Item]:
-    """Read a table of events and return its items, clip by clip.
+    """Parse a table of events into items, clip by clip.
 
     Args:
         source: The file; for ``maestro`` and ``urbansed`` also a folder of files, one for each recording.
         kind: One of :data:`KINDS`.
         names: ``mid_to_display_name.tsv`` of AudioSet.
-        audio_suffix: What a clip's name gets behind it where the table has none.
+        audio_suffix: Suffix to append to clip names without one.
         window_s: Cut recordings into windows of that many seconds; ``NAME-START`` is the clip of each (START in s).
-        durations: Seconds of each recording by its audio name, for windows; else it ends with its last event.
+        durations: Duration of each recording in seconds by audio name, for windows; by default the last event's offset.
 
     Raises:
         ItemsError: The file is not of this kind; the message names file, line and field.
@@ -73,17 +73,17 @@ def items_from_events(
     if not source.exists():
         raise ItemsError(f"{source} does not exist: give the table of {kind}")
     # Collect the events and certified absences of each clip.
-    known = _display_names(Path(names)) if names else {}
+    display_names = _display_names(Path(names)) if names else {}
     events: dict[str, list[Event]] = {}
     absent: dict[str, set[str]] = {}
-    unsure: dict[str, set[str]] = {}  # labels that may be there
+    unsure: dict[str, set[str]] = {}  # labels that may be present
     soft: dict[str, dict[str, list[tuple[float, float]]]] = {}  # clip -> label -> (onset, value)
     for row in _rows(source, kind):
         events.setdefault(row.clip, [])
         absent.setdefault(row.clip, set())
         if row.label is None:
             continue
-        label = known.get(row.label, row.label).replace("_", " ").strip()
+        label = display_names.get(row.label, row.label).replace("_", " ").strip()
         if kind == "tacos" and label.lower().strip(" .") in _GENERIC:
             continue
         if row.soft < 0.5:
@@ -95,18 +95,18 @@ def items_from_events(
             absent[row.clip].add(label)
     if not events:
         raise ItemsError(f"{source} holds no event")
-    # Questions need labels that a clip does not have; only AudioSet lists absences.
-    vocabulary = sorted({event.label for own in events.values() for event in own})
+    # Questions need labels absent from a clip; only AudioSet lists absences.
+    vocabulary = sorted({event.label for clip_events in events.values() for event in clip_events})
     closed = vocabulary if kind not in ("audioset", "tacos") else []
     items: list[Item] = []
-    for clip, own in events.items():
-        joined = _joined(own)
-        sure = [_mean_soft(event, soft[clip][event.label]) for event in joined]
-        lacking = [label for label in closed if label not in unsure.get(clip, ())]
-        length = (durations or {}).get(_audio_name(clip, audio_suffix)) or max((e.offset_s for e in joined), default=0)
-        for name, inside in _windows(clip, joined, window_s, length):
-            extra = {"soft": [sure[number] for number, _ in inside]} if kind == "maestro" else {}
-            items += _items(name, tuple(e for _, e in inside), absent[clip], lacking, audio_suffix, extra)
+    for clip, clip_events in events.items():
+        merged = _merge_events(clip_events)
+        confidences = [_mean_soft(event, soft[clip][event.label]) for event in merged]
+        absent_labels = [label for label in closed if label not in unsure.get(clip, ())]
+        length = (durations or {}).get(_audio_name(clip, audio_suffix)) or max((e.offset_s for e in merged), default=0)
+        for name, window_events in _windows(clip, merged, window_s, length):
+            extra = {"soft": [confidences[number] for number, _ in window_events]} if kind == "maestro" else {}
+            items += _items(name, tuple(e for _, e in window_events), absent[clip], absent_labels, audio_suffix, extra)
     return items
 
 
@@ -119,12 +119,12 @@ def _windows(
         return
     for start in (window_s * number for number in range(max(1, math.ceil(length / window_s - 1e-9)))):
         end = start + window_s
-        inside = [
+        window_events = [
             (number, Event(event.label, max(event.onset_s, start) - start, min(event.offset_s, end) - start))
             for number, event in enumerate(events)
             if event.onset_s < end and event.offset_s > start  # type: ignore[operator]
         ]
-        yield f"{Path(clip).stem}-{start:g}", inside
+        yield f"{Path(clip).stem}-{start:g}", window_events
 
 
 def _audio_name(clip: str, suffix: str) -> str:
@@ -132,9 +132,9 @@ def _audio_name(clip: str, suffix: str) -> str:
 
 
 def _mean_soft(event: Event, values: list[tuple[float, float]]) -> float:
-    """Return the mean soft value of the seconds of an event."""
-    inside = [value for onset, value in values if event.onset_s <= onset < event.offset_s]  # type: ignore[operator]
-    return round(sum(inside) / len(inside), 4)
+    """Return the mean soft value over the seconds of an event."""
+    values_inside = [value for onset, value in values if event.onset_s <= onset < event.offset_s]  # type: ignore[operator]
+    return round(sum(values_inside) / len(values_inside), 4)
 
 
 def _rows(source: Path, kind: str) -> Iterator[_Row]:
@@ -147,7 +147,7 @@ def _rows(source: Path, kind: str) -> Iterator[_Row]:
                         f"{where}: {len(cells)} columns; start, end and label are needed, maestro's value too"
                     )
                 soft = _number(cells[3], where, "soft") if kind == "maestro" else 1.0
-                yield _timed(file.stem, cells[2], cells[0], cells[1], where)._replace(soft=soft)
+                yield _timed_row(file.stem, cells[2], cells[0], cells[1], where)._replace(soft=soft)
         return
     table = list(_cells(source, "," if kind == "tacos" else "\t"))
     header = [cell.strip() for cell in table[0]] if table else []
@@ -167,7 +167,7 @@ def _rows(source: Path, kind: str) -> Iterator[_Row]:
             yield _Row(clip, None, 0.0, 0.0)
         else:
             present = row.get("present", "PRESENT").strip().upper() != "NOT_PRESENT"
-            yield _timed(clip, label, onset, offset, where)._replace(present=present)
+            yield _timed_row(clip, label, onset, offset, where)._replace(present=present)
 
 
 def _cells(file: Path, separator: str) -> Iterator[list[str]]:
@@ -179,7 +179,7 @@ def _cells(file: Path, separator: str) -> Iterator[list[str]]:
         raise ItemsError(f"{file} cannot be read as a table: {error}") from None
 
 
-def _timed(clip: str, label: str, onset: str, offset: str, where: str) -> _Row:
+def _timed_row(clip: str, label: str, onset: str, offset: str, where: str) -> _Row:
     if not label.strip():
         raise ItemsError(f"{where}: the label is empty")
     start, stop = _number(onset, where, "onset"), _number(offset, where, "offset")
@@ -202,25 +202,25 @@ def _display_names(file: Path) -> dict[str, str]:
     return {cells[0]: cells[1] for cells in _cells(file, "\t") if len(cells) > 1}
 
 
-def _joined(events: list[Event]) -> tuple[Event, ...]:
-    """Return events in order of onset; those of one label that touch become one (labels of one-second frames)."""
-    joined: list[Event] = []
+def _merge_events(events: list[Event]) -> tuple[Event, ...]:
+    """Return events in order of onset; adjacent ones of one label are merged (labels of one-second frames)."""
+    merged: list[Event] = []
     last: dict[str, int] = {}
     for event in sorted(events, key=lambda event: (event.onset_s, event.offset_s)):
         place = last.get(event.label)
-        if place is not None and event.onset_s <= joined[place].offset_s + _GAP_S:  # type: ignore[operator]
-            stop = max(joined[place].offset_s, event.offset_s)  # type: ignore[type-var]
-            joined[place] = Event(event.label, joined[place].onset_s, stop)
+        if place is not None and event.onset_s <= merged[place].offset_s + _GAP_S:  # type: ignore[operator]
+            stop = max(merged[place].offset_s, event.offset_s)  # type: ignore[type-var]
+            merged[place] = Event(event.label, merged[place].onset_s, stop)
         else:
-            last[event.label] = len(joined)
-            joined.append(event)
-    return tuple(joined)
+            last[event.label] = len(merged)
+            merged.append(event)
+    return tuple(merged)
 
 
 def _items(
     clip: str, events: tuple[Event, ...], certified: set[str], closed: list[str], suffix: str, extra: dict[str, Any]
 ) -> Iterator[Item]:
-    """Yield the generated questions of one clip; those that its events cannot decide are left out."""
+    """Yield the generated questions of one clip that its events can decide."""
     audio = _audio_name(clip, suffix)
     labels = list(dict.fromkeys(event.label for event in events))
     absent = sorted(certified - set(labels)) or [label for label in closed if label not in labels][:5]

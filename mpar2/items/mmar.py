@@ -4,9 +4,9 @@
      "language", "source", "url", "timestamp", "thinking", "cue": [..], "rubric": [..]}
 
 ``modality`` (speech, music, sound and their mixes) becomes the domain. There is no difficulty. ``cue``, new in 2026-02,
-lists what a listener must perceive; it becomes the item's events, without times, of origin ``cue``: it is no full
-annotation, and some cues are properties rather than sounds. The official script reads ``answer_prediction``, and that
-of the rubrics ``thinking_prediction`` as well.
+lists what a listener must perceive. It becomes the item's events, without times, of origin ``cue``: it is not a full
+annotation, and some cues are properties rather than sounds. The official script reads ``answer_prediction``; the
+script of the rubrics also reads ``thinking_prediction``.
 """
 
 from __future__ import annotations

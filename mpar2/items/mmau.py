@@ -6,9 +6,9 @@
 The 9,000 items of the test split have an empty ``answer``: it is withheld. The official script reads predictions from
 ``model_output`` (its README says ``model_prediction``).
 
-The name "v05.15.25" stands for a file that changed ten more times after that day, and numbers on the original file and
-on the revised one cannot be compared (258 of the 894 shared test-mini items differ). So the version is found by
-content: exactly, by a hash over ids, questions, choices and answers; else by 36 items of which both versions are known.
+The name "v05.15.25" covers a file that changed ten more times after that day, and results on the original file and the
+revised one are not comparable (258 of the 894 shared test-mini items differ). So the version is identified by content:
+exactly, by a hash over ids, questions, choices and answers; else by 36 items known in both versions.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _EXACT = {
     "90f5910866ce7133e54fe1129425d01c65bcc4f11d7e25660b02dc1bf9a394bb": "original (commit 1f675a9)",
     "4439d45c2d942c1a98ed17e6762d5a6fa1d31a057b02c5d9f0cf956425c75545": "v05.15.25 (commit f0a4a97, 2025-08-09)",
 }
-# sha256 beginnings of 36 items that the revision changed: before, and after.
+# sha256 prefixes of 36 items changed by the revision: before, and after.
 _ORIGINAL_MARKS = """
     5acb252746 bc4ed2477d f08a91e038 507bb3b822 d603bffa3b d73d5cb5e5 777ed75ebf bc741c29f3 ec2b6e2d11
     ea7613e747 7d655c4cd0 4e86bd77f9 2a3aad2e2e a3a4ed3ddf cea16fc072 5071511ab5 fa48e3674c 03158de470
@@ -50,17 +50,17 @@ def read_mmau(source: Path) -> Entries:
 
 
 def mmau_version(items: tuple[Item, ...]) -> str:
-    """Return which MMAU these items are, in words for a manifest.
+    """Return the MMAU version of the items, as text for a manifest.
 
     >>> mmau_version(())
     'unknown: none of the 36 items that tell versions apart is among these 0'
     """
     keys = [_content(item) for item in items]
-    whole = hashlib.sha256("\n".join(sorted(keys)).encode()).hexdigest()
-    if whole in _EXACT:
-        return _EXACT[whole]
-    found = {hashlib.sha256(key.encode()).hexdigest()[:10] for key in keys}
-    original, revised = len(found & set(_ORIGINAL_MARKS.split())), len(found & set(_REVISED_MARKS.split()))
+    digest = hashlib.sha256("\n".join(sorted(keys)).encode()).hexdigest()
+    if digest in _EXACT:
+        return _EXACT[digest]
+    marks = {hashlib.sha256(key.encode()).hexdigest()[:10] for key in keys}
+    original, revised = len(marks & set(_ORIGINAL_MARKS.split())), len(marks & set(_REVISED_MARKS.split()))
     if not original and not revised:
         return f"unknown: none of the 36 items that tell versions apart is among these {len(items)}"
     name = "original" if original > revised else "v05.15.25"

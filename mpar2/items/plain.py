@@ -1,7 +1,7 @@
-"""Items of our own form: one JSON object a line (:func:`mpar2.question.item_to_json`), audio paths beside the file.
+"""Items in this project's own format: one JSON object per line (:func:`mpar2.question.item_to_json`).
 
-A line needs ``audio`` and ``question``; ``id`` is the line's number where it is missing. A folder stands for the
-``items.jsonl`` in it. ``scenes`` are such items with exact events, which every one must have.
+Audio paths are relative to the file. A line needs ``audio`` and ``question``; ``id`` defaults to the line number. A
+folder stands for its ``items.jsonl``. ``scenes`` are such items with exact events, which every item must have.
 """
 
 from __future__ import annotations
@@ -53,10 +53,12 @@ def _item(entry: dict[str, Any], where: str, id: str) -> Item:
         raise ItemsError(f"{where}: {error}") from None
     if not item.audio.strip() or not item.question.text.strip():
         raise ItemsError(f"{where}: 'audio' and 'question' must not be empty")
-    for number, (event, given) in enumerate(zip(item.events or (), entry.get("events") or (), strict=True), 1):
+    for number, (event, entry_of_event) in enumerate(zip(item.events or (), entry.get("events") or (), strict=True), 1):
         place = f"{where}: entry {number} of 'events'"
-        if other := [key for key in ("onset", "offset", "start", "end", "start_s", "end_s") if key in given]:
-            raise ItemsError(f"{place} has {other[0]!r}; its times are 'onset_s' and 'offset_s', in seconds")
+        if wrong_keys := [
+            key for key in ("onset", "offset", "start", "end", "start_s", "end_s") if key in entry_of_event
+        ]:
+            raise ItemsError(f"{place} has {wrong_keys[0]!r}; its times are 'onset_s' and 'offset_s', in seconds")
         if not 0 <= (event.onset_s or 0) <= (event.offset_s if event.offset_s is not None else event.onset_s or 0):
             raise ItemsError(f"{place} lasts from {event.onset_s} to {event.offset_s} s; give 0 <= onset_s <= offset_s")
     answer = item.question.answer

@@ -1,7 +1,7 @@
-"""Benchmarks with one question a row: MMAU-Pro, MMSU and AudioMCQ (JSON lines, a JSON array or parquet), and AVQA.
+"""Benchmarks with one question per row: MMAU-Pro, MMSU and AudioMCQ (JSON lines, a JSON array or parquet), and AVQA.
 
 ==============  ======================================================================================================
-benchmark       columns that are read
+benchmark       columns
 ==============  ======================================================================================================
 ``mmau-pro``    ``id, audio_path`` (a list), ``question, choices, answer, category, sub-cat, length_type,
                 perceptual_skills, reasoning_skills`` (arXiv 2508.13992). Rows of several clips, open questions (their
@@ -14,7 +14,7 @@ benchmark       columns that are read
                 question_relation``: JSON lines as R1-AQA writes them. As there, "video" in a question becomes "audio"
 ==============  ======================================================================================================
 
-A folder stands for the files in it (``*.jsonl``, ``*.json``, ``*.parquet``), in the order of their names.
+A folder stands for its files (``*.jsonl``, ``*.json``, ``*.parquet``), in the order of their names.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Row = Mapping[str, Any]
 
 
 def read_mmau_pro(source: Path) -> Entries:
-    """Read MMAU-Pro's ``test.parquet``, or the same rows as JSON; questions with choices about one clip are kept."""
+    """Read MMAU-Pro's ``test.parquet``, or the same rows as JSON; only choice questions about one clip are kept."""
     return _entries(source, _mmau_pro, "MMAU-Pro, choices about one clip")
 
 
@@ -65,7 +65,7 @@ def read_avqa(source: Path) -> Entries:
 
 
 def _entries(source: Path, make: Callable[[Row, str], Item | str], version: str) -> Entries:
-    """Return the items of all rows; ``make`` returns the reason where a row is left out."""
+    """Return the items of all rows; for a skipped row, ``make`` returns the reason."""
     items: list[Item] = []
     official: list[dict[str, Any]] = []
     left_out: Counter[str] = Counter()
@@ -77,8 +77,10 @@ def _entries(source: Path, make: Callable[[Row, str], Item | str], version: str)
             items.append(item)
             official.append(row)
     if left_out and not items:
-        raise ItemsError(f"{source}: no row can be asked ({', '.join(f'{n} {why}' for why, n in left_out.items())})")
-    problems = tuple(f"{count} rows are left out: {why}" for why, count in left_out.items())
+        raise ItemsError(
+            f"{source}: no row can be asked ({', '.join(f'{n} {reason}' for reason, n in left_out.items())})"
+        )
+    problems = tuple(f"{count} rows are left out: {reason}" for reason, count in left_out.items())
     folder = source if source.is_dir() else source.parent
     return Entries(tuple(items), tuple(official), "jsonl", version, folder, problems)
 
@@ -109,7 +111,7 @@ def _parquet(file: Path) -> list[dict[str, Any]]:
         raise ItemsError(f"{file} is parquet: install pyarrow, or write its rows as JSON lines") from None
     try:
         table = parquet.ParquetFile(file)
-        # audio that lies in the table is not read: items name files
+        # embedded audio is not read: items refer to files
         names = [name for name in table.schema_arrow.names if name not in ("audio", "context")]
         return table.read(columns=names).to_pylist()
     except (ArrowException, OSError) as error:
@@ -146,7 +148,7 @@ def _mmsu(row: Row, where: str) -> Item:
         choices = {letter: row.get(f"choice_{letter.lower()}") for letter in "ABCD"}
     answer = text_of(row, "answer" if "answer" in row else "answer_gt", where, needed=False)
     if isinstance(choices, Mapping):
-        # a letter means the choice in its place before the empty ones go
+        # a letter refers to the choices including the empty ones
         answer = choices.get(answer.strip(), answer) if answer else None
         choices = [choices[letter] for letter in sorted(choices) if choices[letter] not in (None, "")]
     question = Question(
@@ -180,7 +182,7 @@ def _avqa(record: dict[str, Any], where: str) -> Item:
     if answer is not None and (type(answer) is not int or not 0 <= answer < len(choices)):
         raise ItemsError(f"{where}: 'answer' is {answer!r}; the index of one of {len(choices)} choices is needed")
     question = Question(
-        text=_about_audio(str(text_of(record, "question_text", where))),
+        text=_replace_video(str(text_of(record, "question_text", where))),
         choices=choices,
         answer=None if answer is None else choices[answer],
         category=text_of(record, "question_type", where, needed=False),
@@ -189,5 +191,5 @@ def _avqa(record: dict[str, Any], where: str) -> Item:
     return Item(id_of(record, where), str(text_of(record, "audio_path", where)), question)
 
 
-def _about_audio(text: str) -> str:
+def _replace_video(text: str) -> str:
     return re.sub(r"video", lambda match: "Audio" if match[0][0] == "V" else "audio", text, flags=re.IGNORECASE)

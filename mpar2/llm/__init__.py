@@ -3,11 +3,11 @@
 ``base``           parts, sampling, the reply, the ``ChatClient`` protocol
 ``openai_server``  any OpenAI-compatible server          ``gemini``   Gemini
 ``services``       the registry of services              ``address``  addresses and keys
-``transport``      bounded bodies, proxies               ``replies``  from a body of any shape to a reply
-``retry``          the scope of a failure, and waits     ``limits``   in flight, token budget, stop
-``structured``     from a reply to a validated value     ``cost``     tokens and prices before and after
-``journal``        what is paid for already              ``batch``    many items: progress, resume
-``errors``         three ways to fail                    ``audio_check``  does audio arrive at all
+``transport``      bounded bodies, proxies               ``replies``  reply from a body of any shape
+``retry``          scope of a failure, waits             ``limits``   in flight, token budget, stop
+``structured``     validated value from a reply          ``cost``     tokens and prices before and after
+``journal``        replies that are already paid         ``batch``    many items: progress, resume
+``errors``         three classes of failure              ``audio_check``  check that audio reaches the model
 
     async with connect("server", "qwen3-32b", base_url="http://localhost:8000/v1") as client:
         reply = await client.complete("You are terse.", ["What is heard?", wav_bytes])

@@ -1,12 +1,12 @@
-"""Addresses of servers, as people type them, and their keys.
+"""Addresses of servers, as typed by users, and their keys.
 
-An address is plain http(s), and, for a public app, not one of our own network.
+An address is plain http(s) and, for a public app, outside of the local network.
 
-An app that connects wherever a visitor says can be made to ask machines that only it can reach (server-side request
+An app that connects to any address of a visitor can be abused to reach internal machines (server-side request
 forgery). ``public_only=True`` resolves the name and refuses loopback, private, link-local (cloud metadata) and reserved
-addresses. A name may change its address between this check and the request, so clients that are opened inside
-``transport.public_only`` check again, and connect to what they checked. The clients follow no redirects, so a public
-server cannot send them elsewhere.
+addresses. A name may change its address between this check and the request, so clients opened inside
+``transport.public_only`` check again, and connect to the checked address. The clients follow no redirects, so a public
+server cannot redirect them.
 
 Keys are read from the environment here, and nowhere else:
 
@@ -16,8 +16,8 @@ Keys are read from the environment here, and nowhere else:
 | api.openai.com | OPENAI_API_KEY |
 | any other OpenAI-compatible server | MPAR2_SERVER_KEY; none needed |
 
-``OPENAI_API_KEY`` goes to OpenAI only: a key must not reach a server because a variable happened to be set.
-A key that a caller gives (a visitor's) goes before these, is used for that client only and is stored nowhere.
+``OPENAI_API_KEY`` goes to OpenAI only: a key must not reach another server because a variable happens to be set.
+A key passed by a caller (a visitor's) takes precedence, is used for that client only and is stored nowhere.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ from mpar2.llm.errors import SettingError, StopRun, clip_text
 
 __all__ = ["check_base_url", "gemini_key", "public_addresses", "server_key"]
 
-_NO_KEY = "EMPTY"  # what vLLM and SGLang expect in the header when they check none
+_NO_KEY = "EMPTY"  # expected in the header by vLLM and SGLang without authentication
 
 
 def check_base_url(base_url: str, *, public_only: bool = False) -> str:
     """Check the address of a server.
 
     Args:
-        base_url: An address as a user types it.
+        base_url: Address typed by a user.
         public_only: Refuse addresses of private networks and of this machine.
 
     Returns:
-        The address without a closing slash.
+        The address without a trailing slash.
 
     Raises:
-        SettingError: It is no plain http(s) address, or not allowed.
+        SettingError: It is not a plain http(s) address, or not allowed.
 
     >>> check_base_url("http://localhost:8000/v1/")
     'http://localhost:8000/v1'
@@ -62,7 +62,7 @@ def check_base_url(base_url: str, *, public_only: bool = False) -> str:
         raise SettingError(f"server address {clip_text(base_url, 80)!r} is no http(s) address like http://host:8000/v1")
     if url.username or url.password or url.query or url.fragment:
         raise SettingError("server address carries a user, password, query or fragment; give the key apart from it")
-    # what the HTTP client or the name server would stumble over: control characters, labels that are too long or empty
+    # reject control characters and labels that are too long or empty, before the HTTP client or the resolver fails
     import httpx2
 
     try:
@@ -85,8 +85,8 @@ def public_addresses(host: str, port: int) -> list[str]:
     """Look up the addresses of a machine on the public internet.
 
     Args:
-        host: Its name, or an address.
-        port: The port that is to be used.
+        host: Host name, or an address.
+        port: The port to connect to.
 
     Raises:
         SettingError: There is no such machine, or one of its addresses is not on the public internet.
@@ -121,10 +121,10 @@ def gemini_key(given: str | None = None) -> SecretStr:
     """Return the Gemini key.
 
     Args:
-        given: By a caller; None takes the environment's.
+        given: The caller's key; None takes the environment's.
 
     Raises:
-        StopRun: There is none.
+        StopRun: There is no key.
     """
     return _first(given, "GEMINI_API_KEY", "GOOGLE_API_KEY") or _missing("Gemini", "GEMINI_API_KEY")
 
@@ -134,7 +134,7 @@ def server_key(base_url: str, given: str | None = None) -> SecretStr:
 
     Args:
         base_url: The server; one that is not OpenAI's needs no key.
-        given: By a caller; None takes the environment's.
+        given: The caller's key; None takes the environment's.
 
     Raises:
         StopRun: The server is OpenAI's, and there is no key.

@@ -1,16 +1,16 @@
-"""Does a served model receive the audio at all? One check, for engines and captions.
+"""Check whether a served model receives the audio, for engines and captions.
 
-Some servers take an audio part and drop it without a word: ``transformers serve`` 5.23 does for checkpoints whose
-processor class it does not know, the tiny pair among them. The model then describes a clip that it never had. Three
-signs are looked for, the cheapest first:
+Some servers accept an audio part and drop it silently: ``transformers serve`` 5.23 does for checkpoints with an
+unknown processor class, the tiny pair among them. The model then describes a clip that it never received. Three
+signs are checked, the cheapest first:
 
 1. three seconds of sound take more prompt tokens than one second;
-2. sound and silence of the same length get unlike replies, or unlike log-probabilities (a server that pads each clip
-   to 30 s, as llama.cpp does, counts the same tokens for both);
-3. thirty-one seconds take more prompt tokens than one, or are too long for the server.
+2. sound and silence of the same length get different replies, or different log-probabilities (a server that pads each
+   clip to 30 s, like llama.cpp, counts the same tokens for both);
+3. thirty-one seconds take more prompt tokens than one, or exceed the server's limit.
 
-A server is refused only where all three are missing. One that counts no tokens, or answers the same question
-differently each time, cannot be known: it is accepted, with a note.
+A server is refused only if all three are missing. If a server counts no tokens, or its replies to equal requests
+differ, the check is undecided: it is accepted, with a note.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ _QUESTION = "What is heard? Answer in a few words."
 
 @dataclass(frozen=True)
 class AudioCheck:
-    """``received``: True, False, or None where it cannot be known; ``detail`` says what was found."""
+    """``received``: True, False, or None if undecided; ``detail`` describes the observation."""
 
     received: bool | None
     detail: str
 
 
 async def check_audio(client: ChatClient) -> AudioCheck:
-    """Find out whether the model behind ``client`` receives audio, by two to six short requests.
+    """Check whether the model behind ``client`` receives audio, by two to six short requests.
 
     Raises:
-        LLMError: The service cannot be asked at all.
+        LLMError: The service is not available.
     """
     try:
         return await _check(client)
@@ -52,19 +52,19 @@ async def check_audio(client: ChatClient) -> AudioCheck:
 
 
 async def require_audio(client: ChatClient) -> AudioCheck:
-    """Check as :func:`check_audio` does, and stop where audio does not arrive.
+    """Check like :func:`check_audio`, and stop the run if audio does not arrive.
 
     Raises:
-        StopRun: Audio does not arrive at the model.
+        StopRun: Audio does not reach the model.
     """
-    found = await check_audio(client)
-    if found.received is False:
-        raise StopRun("no_audio", found.detail)
-    return found
+    result = await check_audio(client)
+    if result.received is False:
+        raise StopRun("no_audio", result.detail)
+    return result
 
 
 async def _check(client: ChatClient) -> AudioCheck:
-    # 1: do prompts grow with the audio?
+    # 1: do prompt tokens grow with the audio?
     short = (await _ask(client, _noise(_SHORT_S), 1)).usage.prompt
     longer = (await _ask(client, _noise(_LONGER_S), 1)).usage.prompt
     counts = f"{_SHORT_S} s and {_LONGER_S} s of sound take {short} and {longer} prompt tokens"
@@ -72,30 +72,30 @@ async def _check(client: ChatClient) -> AudioCheck:
         return AudioCheck(True, f"{client.model} receives audio: {counts}")
 
     # 2: do replies depend on the audio?
-    sound = await _ask(client, _noise(_LONGER_S), 24)
-    silence = await _ask(client, _silence(_LONGER_S), 24)
+    sound_reply = await _ask(client, _noise(_LONGER_S), 24)
+    silence_reply = await _ask(client, _silence(_LONGER_S), 24)
     repeatable = True
-    if _unlike(sound, silence):
-        if not _unlike(silence, await _ask(client, _silence(_LONGER_S), 24)):
+    if _differ(sound_reply, silence_reply):
+        if not _differ(silence_reply, await _ask(client, _silence(_LONGER_S), 24)):
             return AudioCheck(True, f"{client.model} receives audio: sound and silence get unlike replies")
         repeatable = False
 
-    # 3: does a clip that is longer than any padding take more?
+    # 3: does a clip beyond any padding take more tokens?
     if short is None:
-        why = "it counts no prompt tokens, and its replies do not tell sound from silence"
-        return AudioCheck(None, f"whether {client.model} receives audio is not known: {why}")
+        reason = "it counts no prompt tokens, and its replies do not tell sound from silence"
+        return AudioCheck(None, f"whether {client.model} receives audio is not known: {reason}")
     try:
-        beyond = (await _ask(client, _noise(_BEYOND_PADDING_S), 1)).usage.prompt
+        padded = (await _ask(client, _noise(_BEYOND_PADDING_S), 1)).usage.prompt
     except CallFailed as error:
         if error.reason != "too_long":
             raise
         return AudioCheck(True, f"{client.model} receives audio: {_BEYOND_PADDING_S} s are too long for its context")
-    if beyond is not None and beyond > short:
-        counts = f"{_SHORT_S} s and {_BEYOND_PADDING_S} s of sound take {short} and {beyond} prompt tokens"
+    if padded is not None and padded > short:
+        counts = f"{_SHORT_S} s and {_BEYOND_PADDING_S} s of sound take {short} and {padded} prompt tokens"
         return AudioCheck(True, f"{client.model} receives audio: {counts}")
     if not repeatable:
-        why = f"prompts have {short} tokens whatever the clip, and the same clip gets unlike replies"
-        return AudioCheck(None, f"whether {client.model} receives audio is not known: {why}")
+        reason = f"prompts have {short} tokens whatever the clip, and the same clip gets unlike replies"
+        return AudioCheck(None, f"whether {client.model} receives audio is not known: {reason}")
     return AudioCheck(
         False,
         f"{client.model} does not receive audio: prompts with {_SHORT_S}, {_LONGER_S} and {_BEYOND_PADDING_S} s of "
@@ -108,15 +108,15 @@ async def _ask(client: ChatClient, audio: bytes, tokens: int) -> Reply:
     return await client.complete("", [audio, _QUESTION], None, Sampling(max_tokens=tokens, temperature=0.0))
 
 
-def _unlike(one: Reply, other: Reply) -> bool:
-    if (one.text, one.reasoning) != (other.text, other.reasoning):
+def _differ(first: Reply, second: Reply) -> bool:
+    if (first.text, first.reasoning) != (second.text, second.reasoning):
         return True
-    pairs = zip(one.logprobs, other.logprobs, strict=False)
+    pairs = zip(first.logprobs, second.logprobs, strict=False)
     return any(abs(a.logprob - b.logprob) > _MIN_LOGPROB_DIFFERENCE for a, b in pairs)
 
 
 def _noise(seconds: int) -> bytes:
-    """Return bursts of noise, four a second, as WAV: nothing that could be taken for silence."""
+    """Return bursts of noise, four a second, as WAV, clearly distinct from silence."""
     import numpy as np
 
     from mpar2.audio import SAMPLE_RATE, Clip, wav_bytes

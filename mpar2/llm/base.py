@@ -1,7 +1,7 @@
-"""What every chat client shares: parts of a message, how to sample, the reply, the protocol.
+"""Shared types of the chat clients: parts of a message, sampling, reply, protocol.
 
 Conventions: a part is text (``str``) or one whole audio file (``bytes``: WAV, FLAC, Ogg or MP3, distinguished by its
-first bytes). Token counts are the server's; ``None`` where it gave none, never a guess. ``Usage.completion`` counts
+first bytes). Token counts are the server's; ``None`` if it gives none, never an estimate. ``Usage.completion`` counts
 the visible reply without the thoughts, on every service, so that ``total`` is their sum.
 """
 
@@ -64,9 +64,9 @@ class Usage:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the server chooses tokens. ``None`` is not sent, so the server's own default holds.
+    """Sampling parameters. ``None`` is not sent, so the server's default applies.
 
-    ``max_tokens`` includes the thoughts of a thinking model: too low and it ends, billed, before its first word.
+    ``max_tokens`` includes the thoughts of a thinking model: if too low, it ends, billed, before its first word.
     """
 
     max_tokens: int = 16384
@@ -87,38 +87,38 @@ class TokenLogprob:
 
 @dataclass(frozen=True)
 class Reply:
-    """One reply. ``text`` is what was said, also when cut short or blocked: ``finish`` says which, ``detail`` why.
+    """One reply. ``text`` is its text, also if truncated or blocked: ``finish`` has the reason, ``detail`` the cause.
 
-    ``finish`` is ``other`` where the service gives a reason that is not known here: the text, where there is any, is a
-    whole answer then, since nothing says that it was blocked.
+    ``finish`` is ``other`` if the service gives an unknown reason: the text, if any, then counts as a complete answer,
+    since it was not reported as blocked.
     """
 
     text: str
-    model: str  # the model asked for
-    model_version: str  # the model that the server says it ran; "" when it does not say
+    model: str  # the requested model
+    model_version: str  # the model that the server reports; "" if none
     usage: Usage
     finish: Finish
-    detail: str = ""  # the service's own word: MAX_TOKENS, SAFETY, a refusal
-    reasoning: str = ""  # thoughts, where the server hands them out apart from the text
+    detail: str = ""  # the service's own term: MAX_TOKENS, SAFETY, a refusal
+    reasoning: str = ""  # thoughts, if the server returns them separately
     structured: Structured = "none"  # how the schema was sent (some servers ignore one); "prompt" after a refusal
     tries: int = 1
     seconds: float = 0.0
-    first_s: float | None = None  # from the request to the first text, where the reply was streamed
-    logprobs: tuple[TokenLogprob, ...] = ()  # one a token of the text, where they were asked for and given
+    first_s: float | None = None  # from the request to the first text, if the reply was streamed
+    logprobs: tuple[TokenLogprob, ...] = ()  # one per token of the text, if requested and returned
 
 
-# Called with the text and the reasoning so far while a reply is streamed. A try that fails begins again from nothing.
+# Called with the text and the reasoning so far while a reply is streamed. A retry starts again from nothing.
 OnText = Callable[[str, str], None]
 
 
 class ChatClient(Protocol):
-    """Answers one request. Used inside ``async with``; belongs to the event loop that entered it."""
+    """A client that completes one request. Used inside ``async with``; belongs to the event loop that entered it."""
 
     model: str
 
     @property
     def identity(self) -> str:
-        """Service, model and sampling in one line without secrets: what a cached reply depends on."""
+        """Service, model and sampling in one line without secrets, part of the key of a cached reply."""
         ...
 
     async def complete(
@@ -129,14 +129,14 @@ class ChatClient(Protocol):
         sampling: Sampling | None = None,
         on_text: OnText | None = None,
     ) -> Reply:
-        """Get one reply.
+        """Return one reply.
 
         Args:
             system: The system message; may be empty.
             parts: Text and audio of the user's turn, in order.
-            schema: The form of the reply; None for free text.
-            sampling: Temperature, longest reply, seed; the client's own where not given.
-            on_text: Called with the text and reasoning so far; with it the reply is streamed.
+            schema: Schema of the reply; None for free text.
+            sampling: Sampling parameters; by default the client's own.
+            on_text: Called with the text and reasoning so far; if given, the reply is streamed.
 
         Raises:
             LLMError: There is no reply; ``reason`` is one of a fixed list.
@@ -152,7 +152,7 @@ def audio_mime(data: bytes) -> str:
     """Return the media type of an audio file by its first bytes.
 
     Raises:
-        ValueError: It is no WAV, FLAC, Ogg or MP3 file.
+        ValueError: It is not a WAV, FLAC, Ogg or MP3 file.
 
     >>> audio_mime(b"RIFF....WAVE")
     'audio/wav'
@@ -169,7 +169,7 @@ def audio_mime(data: bytes) -> str:
 
 
 def wav_seconds(data: bytes) -> float | None:
-    """Return the duration of a PCM WAV file in seconds; None for other formats, whose length is not in the header."""
+    """Return the duration of a PCM WAV file in seconds; None for other formats, whose header does not have it."""
     try:
         with wave.open(io.BytesIO(data)) as file:
             return file.getnframes() / file.getframerate()

@@ -1,9 +1,9 @@
-"""Run one coroutine over many items: a bound on how many at once, progress, resume, one clear end.
+"""Run one coroutine over many items with bounded concurrency, progress, resume, and a defined end.
 
-Three outcomes of an item: a record, which is journaled and never computed again; a :class:`CallFailed`, which is
-counted and asked again on the next start; a :class:`StopRun`, after which no item starts, those whose requests are
-out finish (they are paid), and the cause is raised. A service that fails many items in a row is taken to be down, and
-stops the run (:class:`FailuresInARow` has what counts).
+Three outcomes of an item: a record, which is journaled and never recomputed; a :class:`CallFailed`, which is
+counted and retried on the next start; a :class:`StopRun`, after which no item starts, pending requests finish (they
+are paid), and the cause is raised. If a service fails many consecutive items, it is considered down, and the run
+stops (:class:`FailuresInARow` has the criteria).
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ Record = dict[str, Any]
 
 @dataclass
 class BatchResult:
-    """``records`` by key, in the order of the items; ``failed`` holds the items that got no answer, with the reason."""
+    """``records`` by key, in the order of the items; ``failed`` maps items without an answer to the reason."""
 
     records: dict[str, Record] = field(default_factory=dict)
     failed: dict[str, LLMError] = field(default_factory=dict)
-    resumed: int = 0  # records that were in the journal before
+    resumed: int = 0  # records already in the journal
 
 
 @dataclass
 class FailuresInARow:
-    """Whether a service is down, as far as its answers show.
+    """Count consecutive failures, to detect that a service is down.
 
-    A failure of the endpoint counts. A refused request counts only as long as nothing was answered in the whole run:
-    then it may be the way in which all are written. What is plainly the item's own (too long, a file that cannot be
-    read, blocked) never counts.
+    A failure of the endpoint counts. A refused request counts only until the first answer of the run, since all
+    requests may then be malformed. Failures that are clearly the item's own (too long, an unreadable file, blocked) do
+    not count.
     """
 
     give_up_after: int = 20
@@ -52,7 +52,7 @@ class FailuresInARow:
         self.in_a_row = 0
 
     def failed(self, error: Exception) -> bool:
-        """Count one failure; return True when it is time to give up."""
+        """Count one failure; return True if the run should stop."""
         counts = isinstance(error, CallFailed) and error.reason not in self.ITEMS_OWN
         if counts and isinstance(error, CallFailed) and error.scope == "request":
             counts = not self.any_answer
@@ -61,15 +61,15 @@ class FailuresInARow:
 
 
 async def for_each(items: Iterable[T], work: Callable[[T], Awaitable[None]], *, in_flight: int) -> None:
-    """Apply ``work`` to every item, several at a time.
+    """Apply ``work`` to every item, several concurrently.
 
     Args:
         items: The items.
         work: A coroutine function.
-        in_flight: Items at a time, at least 1.
+        in_flight: Concurrent items, at least 1.
 
     Raises:
-        Exception: The first one of ``work``. No item starts after it; those under way finish.
+        Exception: The first one of ``work``. No item starts after it; pending ones finish.
         ValueError: ``in_flight`` is below 1.
     """
     if in_flight < 1:
@@ -102,23 +102,23 @@ async def run_batch(
     in_flight: int = 4,
     label: str | None = None,
 ) -> BatchResult:
-    """Apply ``work`` to every item that the journal does not hold yet.
+    """Apply ``work`` to every item that is not in the journal yet.
 
     Args:
-        items: What to work on; items with equal keys are one item.
-        work: Makes the record of an item.
-        key: Names an item.
-        journal: Keeps the records; None keeps them in memory only.
-        in_flight: Items at a time.
-        label: Of a progress bar on stderr; None shows none.
+        items: The items; items with equal keys count once.
+        work: Computes the record of an item.
+        key: Returns the key of an item.
+        journal: Stores the records; None keeps them in memory only.
+        in_flight: Concurrent items.
+        label: Label of a progress bar on stderr; None shows none.
 
     Raises:
-        StopRun: Nothing that follows can succeed, or many items in a row got no answer.
+        StopRun: No further item can succeed, or many consecutive items failed.
         ValueError: ``in_flight`` is below 1.
     """
     if in_flight < 1:
         raise ValueError(f"in_flight is {in_flight}, must be at least 1")
-    # What the journal holds is done; of equal keys the first item counts.
+    # Records of the journal are finished; of equal keys the first item counts.
     todo: dict[str, T] = {}
     order: dict[str, None] = {}
     result = BatchResult()
@@ -128,18 +128,18 @@ async def run_batch(
         if name in order:
             continue
         order[name] = None
-        old = journal.get(name) if journal is not None else None
-        if old is not None:
-            done[name] = old
+        stored = journal.get(name) if journal is not None else None
+        if stored is not None:
+            done[name] = stored
         else:
             todo[name] = item
     result.resumed = len(done)
-    # Failures of items are kept, unless so many follow each other that the service must be down.
+    # Collect failures of items, and stop after so many consecutive ones that the service must be down.
     failures = FailuresInARow(any_answer=bool(done))
 
     with _bar(label, len(order), len(done)) as bar:
 
-        async def one(entry: tuple[str, T]) -> None:
+        async def run_item(entry: tuple[str, T]) -> None:
             name, item = entry
             try:
                 record = {"key": name, **await work(item)}
@@ -155,8 +155,8 @@ async def run_batch(
             finally:
                 bar(len(result.failed))
 
-        await for_each(todo.items(), one, in_flight=max(1, min(in_flight, len(todo))))
-    # Records in the order of the items, whatever the order of the answers.
+        await for_each(todo.items(), run_item, in_flight=max(1, min(in_flight, len(todo))))
+    # Return the records in the order of the items, not of the answers.
     result.records = {name: done[name] for name in order if name in done}
     return result
 

@@ -1,9 +1,9 @@
-"""What a run will take, before it is paid, and what it took, after.
+"""Estimate the tokens and cost of a run before it starts, and report both afterwards.
 
-Tokens before the fact are an estimate: one token per 3.5 bytes of UTF-8 (English prose: about 4) and 32 tokens per
-second of audio (Gemini's rate; Qwen2.5-Omni takes 25). Prices change by the month, so none is built in: they come
-from JSON, ``{"<model>": {"prompt": 2.0, "completion": 12.0}}`` in units of currency per million tokens; thoughts are
-billed as completion. Without prices an estimate counts tokens only, and says so.
+Tokens before the run are an estimate: one token per 3.5 bytes of UTF-8 (English prose: about 4) and 32 tokens per
+second of audio (Gemini's rate; Qwen2.5-Omni takes 25). Prices change monthly, so none is built in: they come from
+JSON, ``{"<model>": {"prompt": 2.0, "completion": 12.0}}`` in units of currency per million tokens; thoughts are
+billed as completion. Without prices an estimate has tokens only, and states so.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ __all__ = ["Estimate", "Prices", "estimate_tokens"]
 
 BYTES_PER_TOKEN = 3.5
 AUDIO_TOKENS_PER_S = 32.0
-_UNKNOWN_AUDIO_BYTES_PER_S = 4000.0  # 32 kbit/s, the low end of compressed speech: estimates high rather than low
+_UNKNOWN_AUDIO_BYTES_PER_S = 4000.0  # 32 kbit/s, the low end of compressed speech: rather overestimates
 
 
 @dataclass(frozen=True)
 class Prices:
-    """Price of a million tokens."""
+    """Prices per million tokens."""
 
     prompt: float
     completion: float
@@ -34,14 +34,14 @@ class Prices:
 
     @staticmethod
     def load(source: str | Path, model: str) -> Prices | None:
-        """Read the prices of a model.
+        """Load the prices of a model.
 
         Args:
             source: A JSON file, or JSON text.
             model: Name of the model.
 
         Returns:
-            The prices; None where the table does not list the model.
+            The prices; None if the table does not list the model.
 
         Raises:
             SettingError: The table cannot be read.
@@ -62,13 +62,14 @@ class Prices:
         return prices
 
     def cost(self, usage: Usage) -> float:
+        """Return the price of the tokens, in units of the currency."""
         completion = (usage.completion or 0) + (usage.thoughts or 0)
         return ((usage.prompt or 0) * self.prompt + completion * self.completion) / 1e6
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """``requests`` with the tokens expected of them; ``str()`` is a sentence for a person to agree to.
+    """``requests`` with their expected tokens; ``str()`` is a sentence for confirmation by the user.
 
     >>> print(Estimate(10, 5000, 2000))
     10 requests, about 7000 tokens (5000 in, 2000 out); no price table given, so no cost
@@ -89,6 +90,7 @@ class Estimate:
 
     @property
     def cost(self) -> float | None:
+        """The expected price; None without a price table."""
         return None if self.prices is None else self.prices.cost(Usage(self.prompt, self.completion))
 
     def __str__(self) -> str:

@@ -1,12 +1,12 @@
-"""Why a request failed: three classes with three consequences; and one for what was set wrongly before any request.
+"""Errors of requests: three classes with three consequences; and one for invalid settings before any request.
 
-``llm.retry`` has the scopes of failures: ``StopRun`` is one of the run, ``CallFailed`` one of a request or an endpoint.
+The scopes of failures are in ``llm.retry``: ``StopRun`` is one of the run, ``CallFailed`` one of a request or endpoint.
 
-``StopRun``        nothing that follows can succeed (key, model, request shape, quota, budget): the run stops at once
-``CallFailed``     this request got no usable answer from the service: the item may be asked again on the next start
-``ReplyRejected``  the service answered, the answer is no use: the item is *unscored*, with the reason, never zero
+``StopRun``        no further request can succeed (key, model, request shape, quota, budget): the run stops at once
+``CallFailed``     this request got no usable answer from the service: the item can be retried on the next start
+``ReplyRejected``  the service answered, but the answer is invalid: the item is *unscored*, with the reason, never zero
 
-Texts of services may echo what was sent to them, so every text passes ``redact`` before it enters an error.
+Messages of services may echo their input, so every message passes ``redact`` before it enters an error.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["CallFailed", "LLMError", "ReplyRejected", "SettingError", "StopRun",
 
 
 class SettingError(MPAR2Error, ValueError):
-    """An address, a model, a price list or a file of captions that cannot be used; the message says what to do."""
+    """An address, a model, a price list or a file of captions is invalid; the message gives the remedy."""
 
 
 class LLMError(MPAR2Error, RuntimeError):
@@ -34,7 +34,7 @@ class LLMError(MPAR2Error, RuntimeError):
 
 
 class StopRun(LLMError):
-    """Nothing that follows can succeed: the run stops (see the module).
+    """No further request can succeed: the run stops (see the module).
 
     Reasons: no_key, auth, not_found, bad_request, quota, budget, unavailable, no_audio.
     """
@@ -48,9 +48,9 @@ class CallFailed(LLMError):
     Args:
         reason: One of these.
         detail: A sentence.
-        tries: How often the request was sent.
-        scope: ``request`` where the cause lies in this request or its reply, so that others may succeed; ``endpoint``
-            where the server as a whole did not answer.
+        tries: Number of times that the request was sent.
+        scope: ``request`` if the cause lies in this request or its reply, so that others may succeed; ``endpoint``
+            if the server as a whole did not answer.
     """
 
     def __init__(
@@ -62,16 +62,16 @@ class CallFailed(LLMError):
 
 
 class ReplyRejected(LLMError):
-    """The service answered, and the answer is no use (see the module).
+    """The service answered, but the answer is invalid (see the module).
 
-    Reasons: blocked, truncated, empty, invalid_json, schema, and those that a caller's own check gives.
+    Reasons: blocked, truncated, empty, invalid_json, schema, and those of a caller's own check.
 
     Args:
         reason: One of these.
         detail: A sentence.
-        replies: How many replies were rejected.
+        replies: Number of rejected replies.
         usage: Tokens of all of them.
-        **context: What else the caller may want to know, kept as ``context``.
+        **context: Further details for the caller, stored as ``context``.
     """
 
     def __init__(self, reason: str, detail: str, replies: int = 1, usage: Usage | None = None, **context: Any) -> None:
@@ -85,8 +85,8 @@ def redact(text: str, secrets: Iterable[str]) -> str:
     """Replace secrets in a text.
 
     Args:
-        text: Of a service, for example.
-        secrets: Keys; empty ones are passed over.
+        text: Any text, for example of a service.
+        secrets: Keys; empty ones are ignored.
 
     >>> redact("Incorrect API key: sk-123", ["sk-123"])
     'Incorrect API key: [key]'
@@ -102,7 +102,7 @@ def clip_text(text: str, limit: int = 400) -> str:
 
     Args:
         text: Any text.
-        limit: Most characters of the line; a longer text ends in an ellipsis.
+        limit: Largest number of characters; a longer text ends in an ellipsis.
     """
     line = " ".join(text.split())
     return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -1,16 +1,16 @@
-"""Chat with Gemini, through the real ``google-genai`` client (3.4).
+"""Chat with Gemini, through the ``google-genai`` client (3.4).
 
-What its own documentation does not say, and this module rests on (tried against a local server):
+Undocumented behaviour that this module relies on (tested against a local server):
 
-* ``parsed`` is ``None`` without a word on truncation, a broken constraint or a block, and its types refuse replies of
-  odd shape in many ways: the body is taken as it came, and read by :mod:`mpar2.llm.replies`.
+* ``parsed`` is ``None`` without a cause on truncation, a schema violation or a block, and its types reject replies of
+  unusual shape in many ways: the raw body is parsed by :mod:`mpar2.llm.replies` instead.
 * SDK 3.x calls ``/v1`` by default, while preview models live under ``/v1beta``: the version is set.
-* With aiohttp installed the SDK uses that and retries connections on its own: an httpx2 client is handed in, so that
+* With aiohttp installed the SDK uses it and retries connections on its own: an httpx2 client is passed in, so that
   there is one transport with one set of errors, and redirects are not followed.
 * Its environment variables may choose Vertex AI: switched off.
 
-Audio goes inline as long as the request stays under ``inline_limit_bytes``, else through the Files API; uploaded
-files are deleted after the reply (the service would keep them for 48 hours).
+Audio is sent inline while the request is smaller than ``inline_limit_bytes``, else through the Files API; uploaded
+files are deleted after the reply (the service would store them for 48 hours).
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 
 __all__ = ["INLINE_LIMIT_BYTES", "GeminiClient"]
 
-# The limit was 20 MB of request until 2026-01-08 and is said to be 100 MB since; the old one holds on every endpoint.
+# The limit was 20 MB of request until 2026-01-08 and reportedly 100 MB since; the old one works on every endpoint.
 INLINE_LIMIT_BYTES = 20_000_000
 
 _GOOGLE = "https://generativelanguage.googleapis.com"
 _FILE_POLL_S = 1.0
-# Status and headers of the last response of the task that sends: the SDK loses them where an error's body is odd.
+# Status and headers of the current task's last response: the SDK loses them if an error's body is malformed.
 _LAST: ContextVar[dict[str, Any] | None] = ContextVar("_LAST", default=None)
 
 
@@ -50,14 +50,14 @@ class GeminiClient:
     """One Gemini model; used inside ``async with``.
 
     Args:
-        model: Its name.
-        api_key: None takes the environment's (:mod:`mpar2.llm.address`).
+        model: Name of the model.
+        api_key: The key; None takes the environment's (:mod:`mpar2.llm.address`).
         base_url: A gateway or a test server; None is Google's address.
-        sampling: Where :meth:`complete` is given none.
-        inline_limit_bytes: Longer audio is uploaded before the request.
-        limiter: The bound that is shared with other clients.
-        policy: How often to try, and how long to wait.
-        rng: The source of the jitter of waits.
+        sampling: Default of :meth:`complete`.
+        inline_limit_bytes: Largest request with inline audio; longer audio is uploaded first.
+        limiter: The limiter, shared with other clients.
+        policy: Number of tries and waits between them.
+        rng: Random generator for the jitter of waits.
 
     Raises:
         StopRun: There is no key.
@@ -132,38 +132,38 @@ class GeminiClient:
             raise RuntimeError("GeminiClient is closed; use it inside `async with`")
         estimate = estimate_tokens(system, parts)
         config = self._config(system, schema, sampling or self._sampling, streamed=on_text is not None)
-        uploaded: list[str] = []  # names of files to delete afterwards
+        upload_names: list[str] = []  # names of files to delete afterwards
         try:
-            # Long audio is uploaded first: it would pass the limit of a request.
-            contents = await self._contents(parts, uploaded)
+            # Upload long audio first, since it exceeds the limit of a request.
+            contents = await self._contents(parts, upload_names)
 
             async def send() -> tuple[Parts, float, float | None]:
                 started = time.monotonic()
                 models = self._client.aio.models
-                # The body is read as it came, by the reader that streams use too.
+                # Parse the raw body, with the same reader as streams.
                 if on_text is None:
                     response = await models.generate_content(model=self.model, contents=contents, config=config)
                     body = getattr(response.sdk_http_response, "body", None)
                     return gemini_parts(decode_json(body or "")), time.monotonic() - started, None
-                found, first = Parts(), None
+                content, first = Parts(), None
                 chunks = await models.generate_content_stream(model=self.model, contents=contents, config=config)
                 async for chunk in chunks:
                     body = chunk.model_dump(mode="json", by_alias=True, exclude_none=True)
                     body.pop("sdkHttpResponse", None)
                     piece = gemini_parts(body)
-                    found.add(piece)
+                    content.add(piece)
                     if piece.text or piece.reasoning:
                         first = first if first is not None else time.monotonic() - started
-                        on_text(found.text, found.reasoning)
-                return found, time.monotonic() - started, first
+                        on_text(content.text, content.reasoning)
+                return content, time.monotonic() - started, first
 
-            (found, seconds, first_s), tries = await self._retried(send, estimate)
+            (content, seconds, first_s), tries = await self._retried(send, estimate)
         finally:
-            # Uploads are deleted whatever happened.
-            for name in uploaded:
+            # Delete uploads in any case.
+            for name in upload_names:
                 await self._delete(name)
         structured: Structured = "none" if schema is None else "json_schema"
-        reply = found.reply(self.model, structured, tries, seconds, first_s)
+        reply = content.reply(self.model, structured, tries, seconds, first_s)
         self.limiter.spend(reply.usage)
         return reply
 
@@ -172,7 +172,7 @@ class GeminiClient:
     ) -> Any:
         from google.genai import types
 
-        # the raw body of a reply; the SDK has no such thing for a stream
+        # request the raw body, which the SDK does not offer for streams
         fields: dict[str, Any] = {"max_output_tokens": sampling.max_tokens, "should_return_http_response": not streamed}
         for name in ("temperature", "top_p", "top_k", "seed"):
             if getattr(sampling, name) is not None:
@@ -186,8 +186,8 @@ class GeminiClient:
             fields["response_json_schema"] = schema.model_json_schema()
         return types.GenerateContentConfig(**fields)
 
-    async def _contents(self, parts: Sequence[Part], uploaded: list[str]) -> list[Any]:
-        """Return the parts in the SDK's form; names of files uploaded for them are added to ``uploaded``."""
+    async def _contents(self, parts: Sequence[Part], upload_names: list[str]) -> list[Any]:
+        """Return the parts in the SDK's format; names of uploaded files are appended to ``upload_names``."""
         from google.genai import types
 
         size = sum(len(part.encode()) if isinstance(part, str) else len(part) * 4 / 3 for part in parts)
@@ -198,11 +198,11 @@ class GeminiClient:
             elif size <= self._inline_limit_bytes:
                 contents.append(types.Part.from_bytes(data=part, mime_type=audio_mime(part)))
             else:
-                file = await self._upload(part, uploaded)
+                file = await self._upload(part, upload_names)
                 contents.append(types.Part.from_uri(file_uri=file.uri, mime_type=audio_mime(part)))
         return [types.Content(role="user", parts=contents)]
 
-    async def _upload(self, data: bytes, uploaded: list[str]) -> Any:
+    async def _upload(self, data: bytes, upload_names: list[str]) -> Any:
         from google.genai import types
 
         config = types.UploadFileConfig(mime_type=audio_mime(data))
@@ -210,11 +210,11 @@ class GeminiClient:
         async def send() -> Any:
             try:
                 return await self._client.aio.files.upload(file=io.BytesIO(data), config=config)
-            except (KeyError, ValueError) as error:  # the SDK's words for an upload that the service did not finish
+            except (KeyError, ValueError) as error:  # the SDK's errors for an upload that the service did not finish
                 raise _UploadBroken(str(error)) from None
 
         file, _ = await self._retried(send, 0)
-        uploaded.append(file.name)
+        upload_names.append(file.name)
 
         async def ready() -> Any:
             while True:
@@ -233,7 +233,7 @@ class GeminiClient:
         try:
             async with asyncio.timeout(10):
                 await self._client.aio.files.delete(name=name)
-        except Exception:  # a file left behind is gone in 48 hours; the reply matters more
+        except Exception:  # a remaining file expires after 48 hours; the reply matters more
             return
 
     async def _retried(self, send: Any, estimate: int) -> tuple[Any, int]:
@@ -251,7 +251,7 @@ class GeminiClient:
             except Exception as error:
                 if last.get("status", 200) < 300:
                     raise
-                # the SDK failed over the body of an error: status and headers say more than its exception
+                # the SDK failed on the body of an error: status and headers are more informative than its exception
                 raise _OddError(last["status"], last["headers"], f"{type(error).__name__}: {error}") from None
             finally:
                 _LAST.reset(token)
@@ -297,7 +297,7 @@ async def _note_status(response: Any) -> None:
 
 
 class _OddError(Exception):
-    """An error whose body the SDK could not read."""
+    """An error with a body that the SDK could not parse."""
 
     def __init__(self, status: int, headers: Any, words: str) -> None:
         super().__init__(words)
@@ -310,4 +310,4 @@ class _UploadBroken(Exception):
 
 
 class _BadFile(Exception):
-    """The Files API could not take a file in."""
+    """The Files API could not process a file."""

@@ -1,12 +1,12 @@
-"""What a long run has already paid for, kept so that a killed run goes on where it was.
+"""Store the paid replies of a long run, so that a killed run can resume.
 
 ``Journal`` is a file of JSON lines (:mod:`mpar2.runs.lines`) whose records have a ``key``, which occurs once.
 
-``RecordedClient`` is a chat client that appends every reply to a journal before it hands it on, under the hash of all
-that the reply depends on. Asked the same again it answers from the journal. So a judge of several requests per item
-loses no reply that had arrived, and only requests in flight at the moment of the kill may be asked, and paid, again.
+``RecordedClient`` is a chat client that appends every reply to a journal before returning it, under a hash of
+everything that the reply depends on. Equal requests are answered from the journal. So a judge with several requests
+per item loses no received reply, and only requests in flight at the kill may be sent, and paid, again.
 
-``KeyedLocks`` lets one caller at a time ask for a key; ``finish_in_thread`` completes a write of a cancelled caller.
+``KeyedLocks`` admits one caller per key; ``finish_in_thread`` completes a write of a cancelled caller.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class JournalError(RunError):
 
 
 def content_key(*parts: Any) -> str:
-    """Return the sha256 over parts (JSON values or bytes), in canonical form.
+    """Return the sha256 of parts (JSON values or bytes), in canonical form.
 
     >>> content_key("a", {"x": 1, "y": 2}) == content_key("a", {"y": 2, "x": 1})
     True
@@ -53,7 +53,7 @@ def content_key(*parts: Any) -> str:
 
 
 class Journal:
-    """Records by key, in a file at ``path`` that only grows. Use it in ``with``, or ``close`` it."""
+    """Records by key in an append-only file at ``path``. Use it in ``with``, or ``close`` it."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -83,13 +83,14 @@ class Journal:
         return iter(list(self._records.values()))
 
     def get(self, key: str) -> dict[str, Any] | None:
+        """Return the record of a key, or None."""
         return self._records.get(key)
 
     def append(self, record: dict[str, Any]) -> None:
-        """Write one record. When this returns it is on the disk.
+        """Write one record. It is on the disk on return.
 
         Raises:
-            JournalError: A record with this key is there already, or the file cannot be written.
+            JournalError: A record with this key exists, or the file cannot be written.
         """
         key = record["key"]
         with self._claiming:
@@ -126,13 +127,14 @@ class Journal:
 
 
 class KeyedLocks:
-    """A lock for each key that is in use."""
+    """A lock for each key in use."""
 
     def __init__(self) -> None:
-        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}  # lock, callers that hold it or wait for it
+        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}  # lock, number of callers that hold it or wait for it
 
     @asynccontextmanager
     async def hold(self, key: str) -> AsyncIterator[None]:
+        """Hold the lock of a key inside the block."""
         lock, users = self._locks.get(key, (asyncio.Lock(), 0))
         self._locks[key] = (lock, users + 1)
         try:
@@ -145,14 +147,14 @@ class KeyedLocks:
 
 
 async def finish_in_thread(function: Callable[..., T], *args: object) -> T:
-    """Call a function in a thread; a caller that is cancelled meanwhile waits for its end first.
+    """Call a function in a thread; a cancelled caller waits for its end first.
 
     Args:
-        function: What is called.
+        function: The function to call.
         *args: Its arguments.
 
     Returns:
-        What the function returns.
+        The result of the function.
     """
     task = asyncio.ensure_future(asyncio.to_thread(function, *args))
     try:
@@ -163,16 +165,16 @@ async def finish_in_thread(function: Callable[..., T], *args: object) -> T:
 
 
 class RecordedClient:
-    """Answers from a journal what a client has answered before (see the module).
+    """A client that answers repeated requests from a journal (see the module).
 
-    The same request, asked twice at once, is sent once. Repeats for a sampled opinion need different parts.
+    Concurrent equal requests are sent once. To sample several replies, make the parts different.
 
     Args:
-        client: Asks the service.
-        journal: Keeps the replies.
+        client: The client of the service.
+        journal: Stores the replies.
 
     Attributes:
-        reused: Replies that came from the journal.
+        reused: Number of replies from the journal.
     """
 
     def __init__(self, client: ChatClient, journal: Journal) -> None:
@@ -214,7 +216,7 @@ class RecordedClient:
 
 
 def usage_of(replies: Journal) -> Usage:
-    """Sum the tokens of all replies that a :class:`RecordedClient` wrote, over all starts."""
+    """Return the total tokens of all replies that a :class:`RecordedClient` wrote, over all starts."""
     return sum((Usage(**record["usage"]) for record in replies), Usage())
 
 

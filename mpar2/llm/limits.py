@@ -1,12 +1,12 @@
-"""The bound that all requests of a run share: in flight, tokens spent, a pause that the server asked for, a stop.
+"""Limits shared by all requests of a run: requests in flight, token budget, pauses requested by servers, stop.
 
-How many requests are in flight adapts to what the server bears, as TCP does to a network: each overload (5xx, a rate
-limit) halves the number, each reply raises it again by a part of one, up to ``in_flight``. A server whose slots share
-one context (llama.cpp) so gets fewer requests at once, and answers all of them.
+The number of requests in flight adapts to the server's capacity, like TCP congestion control: each overload (5xx, a
+rate limit) halves it, each reply raises it by a fraction of one, up to ``in_flight``. So a server whose slots share one
+context (llama.cpp) gets fewer concurrent requests, and answers all of them.
 
-One ``Limiter`` may serve several clients (captioner and judge). The token budget is checked before each request
-against what was spent plus what is expected of the requests in flight, so a run oversteps it by the error of the
-estimate at most.
+One ``Limiter`` may serve several clients (captioner and judge). The token budget is checked before each request against
+the tokens spent plus those expected of the requests in flight, so a run exceeds it by at most the error of the
+estimate.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from mpar2.llm.retry import Failure, RetryPolicy
 __all__ = ["Limiter", "Totals", "call_with_retries"]
 
 T = TypeVar("T")
-_MAX_STATED_WAIT_S = 3600.0  # of one request, over all waits that the server stated
+_MAX_STATED_WAIT_S = 3600.0  # per request, over all waits that the server requested
 
 
 @dataclass(frozen=True)
 class Totals:
-    """What a run used so far: requests sent, replies got, tokens counted by the servers."""
+    """Usage of a run so far: requests sent, replies received, tokens counted by the servers."""
 
     requests: int = 0
     replies: int = 0
-    uncounted: int = 0  # replies whose tokens the server did not say
+    uncounted: int = 0  # replies without a token count
     usage: Usage = Usage()
 
 
 class Limiter:
-    """Bounds the requests and tokens of a run, over all its clients.
+    """Limit the requests and tokens of a run, over all its clients.
 
     Args:
-        in_flight: Requests at once.
-        max_tokens: Tokens of the whole run; None: no bound.
+        in_flight: Concurrent requests.
+        max_tokens: Tokens of the whole run; None: no limit.
 
     Raises:
         ValueError: ``in_flight`` is below 1.
@@ -70,10 +70,10 @@ class Limiter:
         """Hold one slot for one request.
 
         Args:
-            estimate: Tokens that the request is expected to take, or more where replies so far were longer.
+            estimate: Expected tokens of the request, raised to the mean of the replies so far.
 
         Raises:
-            StopRun: The run was stopped, or the request may pass the budget of tokens.
+            StopRun: The run was stopped, or the request may exceed the token budget.
         """
         async with self._free:
             await self._free.wait_for(lambda: self._open < int(self._width))
@@ -83,7 +83,7 @@ class Limiter:
                 await self.sleep(wait)
             self.raise_if_stopped()
             spent = self.totals.usage.total
-            estimate = max(estimate, spent // max(1, self.totals.replies))  # the replies' length shows with time
+            estimate = max(estimate, spent // max(1, self.totals.replies))  # at least the mean of the replies so far
             if self.max_tokens is not None and spent + self._reserved + estimate > self.max_tokens:
                 detail = (
                     f"{spent} tokens spent and {self._reserved + estimate} expected by open requests pass the budget "
@@ -103,36 +103,39 @@ class Limiter:
 
     async def _wake(self) -> None:
         async with self._free:
-            self._free.notify(2)  # one place became free, and the width may have grown by one
+            self._free.notify(2)  # one slot became free, and the width may have grown by one
 
     def narrow(self, started: float) -> None:
-        """Halve the number of requests in flight: the server is overloaded.
+        """Halve the number of requests in flight, since the server is overloaded.
 
         Args:
-            started: When the failed request was sent (``time.monotonic``). Requests that were already out at the last
-                halving say nothing about the number that holds since.
+            started: Time at which the failed request was sent (``time.monotonic``). Requests sent before the last
+                halving are ignored, since they did not see its effect.
         """
         if started >= self._narrowed_at:
             self._width = max(1.0, self._width / 2)
             self._narrowed_at = time.monotonic()
 
     def widen(self) -> None:
-        """Count one reply towards a wider flight again."""
+        """Count one reply towards a larger number in flight."""
         self._width = min(float(self.in_flight), self._width + 1 / self._width)
 
     def spend(self, usage: Usage) -> None:
         """Count the tokens of one reply."""
-        old = self.totals
+        totals = self.totals
         self.totals = replace(
-            old, replies=old.replies + 1, uncounted=old.uncounted + (not usage.known), usage=old.usage + usage
+            totals,
+            replies=totals.replies + 1,
+            uncounted=totals.uncounted + (not usage.known),
+            usage=totals.usage + usage,
         )
 
     def hold(self, seconds: float) -> None:
-        """Start no request for ``seconds``: a server's limit holds for all requests, not only for the refused one."""
+        """Start no request for ``seconds``: a server's limit applies to all requests, not only the refused one."""
         self._not_before = max(self._not_before, time.monotonic() + seconds)
 
     def stop(self, error: LLMError) -> None:
-        """Start no request any more and wake waiting ones; requests already sent are paid, so they finish."""
+        """Start no further request and wake waiting ones; requests already sent are paid, so they finish."""
         if self._stopped is None:
             self._stopped = error
             self._stop.set()
@@ -142,10 +145,10 @@ class Limiter:
             raise StopRun(self._stopped.reason, self._stopped.detail)
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep for some seconds.
+        """Sleep for some seconds, unless the run stops.
 
         Raises:
-            StopRun: The run was stopped before or meanwhile.
+            StopRun: The run was stopped before or during the sleep.
         """
         self.raise_if_stopped()
         if seconds > 0:
@@ -165,25 +168,25 @@ async def call_with_retries(
     estimate: int,
     rng: Random,
 ) -> tuple[T, int]:
-    """Send until there is a result, or a failure that another try does not mend.
+    """Send a request until it succeeds or fails permanently.
 
     Args:
-        send: Makes one try.
-        classify: Maps an exception of ``send`` to its meaning.
-        policy: How often, and how long to wait.
-        limiter: The bound that is shared with other requests.
-        estimate: Tokens that the request is expected to take.
-        rng: The source of the jitter.
+        send: Sends the request once.
+        classify: Maps an exception of ``send`` to a :class:`Failure`.
+        policy: Number of tries and waits between them.
+        limiter: The limiter, shared with other requests.
+        estimate: Expected tokens of the request.
+        rng: Random generator for the jitter.
 
     Returns:
-        The result, and how many tries it took.
+        The result, and the number of tries.
 
     Raises:
         StopRun: A failure of scope ``run``; the limiter starts no request after it.
         CallFailed: A failure of scope ``request`` or ``endpoint``; other requests go on.
 
     Errors are raised outside the ``except`` block on purpose: an SDK's exception holds the request with its key, and
-    must not hang on ours as ``__context__``.
+    must not be attached to ours as ``__context__``.
     """
     attempt, unstated, stated_wait_s = 0, 0, 0.0
     while True:
@@ -198,7 +201,7 @@ async def call_with_retries(
                 return result, attempt
             except Exception as error:
                 failure = classify(error)
-        # What concerns the whole run (key, quota) stops all requests.
+        # A failure of the whole run (key, quota) stops all requests.
         if failure.by_status and limiter.totals.replies:
             failure = replace(failure, scope="endpoint")
         if failure.scope == "run":
@@ -207,14 +210,14 @@ async def call_with_retries(
             raise stop
         if not failure.retry:
             break
-        # The server is overloaded: fewer requests at a time.
+        # The server is overloaded: reduce the concurrency.
         limited = failure.reason == "rate_limited"
         if limited or (failure.reason == "unavailable" and attempt > 1):  # once may be chance
             limiter.narrow(started)
-        # Wait as long as the server asks, else with exponential backoff and jitter.
+        # Wait as long as the server requests, else with exponential backoff and jitter.
         delay = policy.delay_s(attempt, failure.retry_after_s, rng, rate_limited=limited)
         if limited and failure.retry_after_s is not None:
-            # a stated wait is no failed try: a limit per minute is waited for, up to an hour in all
+            # a requested wait is no failed try: wait for a limit per minute, up to an hour in all
             limiter.hold(failure.retry_after_s)
             stated_wait_s += max(failure.retry_after_s, 1.0)
             tries_left = policy.max_tries > 1 and stated_wait_s < _MAX_STATED_WAIT_S

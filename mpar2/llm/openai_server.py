@@ -1,19 +1,19 @@
 """Chat with any OpenAI-compatible server (vLLM, SGLang, llama.cpp, ``transformers serve``, OpenAI) by ``openai``.
 
-Audio goes as ``audio_url`` with a base64 data URI, which vLLM and SGLang take, or as ``input_audio``, OpenAI's own
-form, the only one that llama.cpp takes. The schema goes as ``response_format: json_schema``. Four concessions are made,
-each only after the server refused the request and named the field, each for the rest of this client's life and written
-into every reply or log:
+Audio is sent as ``audio_url`` with a base64 data URI, supported by vLLM and SGLang, or as ``input_audio``, OpenAI's own
+format, the only one of llama.cpp. The schema is sent as ``response_format: json_schema``. There are four fallbacks,
+each used only after the server refused the request and named the field, each for the rest of this client's life and
+recorded in every reply or log:
 
-* no ``json_schema``: the schema is put into the instructions instead (``Reply.structured == "prompt"``);
+* no ``json_schema``: the schema is added to the instructions instead (``Reply.structured == "prompt"``);
 * no ``max_tokens``: the newer ``max_completion_tokens`` is sent instead;
-* one form of audio refused: the other one is sent;
-* no ``logprobs``: they are not asked for again.
+* one audio format refused: the other one is sent;
+* no ``logprobs``: they are not requested again.
 
-vLLM applies the checkpoint's own generation_config to whatever is not sent, so a measurement sends every field of
-:class:`~mpar2.llm.base.Sampling`. Redirects are not followed: a server must not pass a request, or its key, on to
-another. The SDK makes the request and its errors; bodies are read by :mod:`mpar2.llm.replies`, because the SDK's own
-types take any shape without a word.
+vLLM applies the checkpoint's own generation_config to unset fields, so a measurement sends every field of
+:class:`~mpar2.llm.base.Sampling`. Redirects are not followed: a server must not forward a request, or its key, to
+another. The SDK sends the request and raises its errors; bodies are parsed by :mod:`mpar2.llm.replies`, because the
+SDK's own types accept any shape silently.
 """
 
 from __future__ import annotations
@@ -51,19 +51,19 @@ class OpenAIClient:
     """One model behind an OpenAI-compatible address; used inside ``async with``.
 
     Args:
-        model: The name under which the server has it.
-        base_url: Its address, which ends in ``/v1``.
-        api_key: None takes the environment's (:mod:`mpar2.llm.address`).
-        sampling: Where :meth:`complete` is given none.
-        audio_as: The form of audio that is tried first.
-        logprobs: Ask for the log-probability of each token.
-        extra_body: More fields of the request.
-        limiter: The bound that is shared with other clients.
-        policy: How often to try, and how long to wait.
-        rng: The source of the jitter of waits.
+        model: Name of the model on the server.
+        base_url: Address of the server, which ends in ``/v1``.
+        api_key: The key; None takes the environment's (:mod:`mpar2.llm.address`).
+        sampling: Default of :meth:`complete`.
+        audio_as: The audio format to try first.
+        logprobs: Request the log-probability of each token.
+        extra_body: Further fields of the request.
+        limiter: The limiter, shared with other clients.
+        policy: Number of tries and waits between them.
+        rng: Random generator for the jitter of waits.
 
     Raises:
-        StopRun: OpenAI is asked, and there is no key.
+        StopRun: The server is OpenAI's, and there is no key.
         SettingError: The address cannot be used.
     """
 
@@ -103,7 +103,7 @@ class OpenAIClient:
 
     @property
     def audio_as(self) -> AudioForm:
-        """The form in which audio is sent now."""
+        """The current audio format."""
         return self._audio_as
 
     async def __aenter__(self) -> OpenAIClient:
@@ -143,10 +143,10 @@ class OpenAIClient:
             raise RuntimeError("OpenAIClient is closed; use it inside `async with`")
         sampling = sampling or self._sampling
         estimate = estimate_tokens(system, parts)
-        refused: set[str] = set()
+        refusals: set[str] = set()
         tries = 0
         while True:
-            # The request, in the form that this server accepts as far as it is known.
+            # Build the request in the format that this server is known to accept.
             request = self._request(system, parts, schema, sampling)
             structured: Structured = (
                 "none" if schema is None else "json_schema" if "response_format" in request else "prompt"
@@ -155,15 +155,15 @@ class OpenAIClient:
             async def send(request: dict[str, Any] = request) -> tuple[Parts, float, float | None]:
                 started = time.monotonic()
                 if on_text is None:
-                    # the SDK's typed method walks through the whole body, minutes of audio included, before it sends it
+                    # the SDK's typed method traverses the whole body, with minutes of audio, before it sends it
                     body = {key: value for key, value in request.items() if key != "extra_body"} | request["extra_body"]
                     response = await self._client.post("/chat/completions", body=body, cast_to=httpx2.Response)
                     return openai_parts(decode_json(response.content)), time.monotonic() - started, None
-                found, first = await self._read_stream(request, on_text, started)
-                return found, time.monotonic() - started, first
+                content, first = await self._read_stream(request, on_text, started)
+                return content, time.monotonic() - started, first
 
             try:
-                (found, seconds, first_s), sent = await call_with_retries(
+                (content, seconds, first_s), attempts = await call_with_retries(
                     send,
                     classify=self._classify,
                     policy=self._policy,
@@ -171,45 +171,45 @@ class OpenAIClient:
                     estimate=estimate,
                     rng=self._rng,
                 )
-            # A refused field or form of audio is conceded once, and the request is repeated without it.
+            # After a refused field or audio format, repeat the request without it, once.
             except CallFailed as failure:
                 tries += failure.tries
                 if not failure.reason.startswith("refused_"):
                     raise
-                if failure.reason in refused or not self._concede(failure.reason, request):
+                if failure.reason in refusals or not self._disable(failure.reason, request):
                     reason = failure.reason if failure.reason == "refused_audio" else "bad_request"
                     raise CallFailed(reason, failure.detail, tries, scope="request") from None
-                refused.add(failure.reason)
+                refusals.add(failure.reason)
                 continue
             # Account for the reply.
-            reply = found.reply(self.model, structured, tries + sent, seconds, first_s)
+            reply = content.reply(self.model, structured, tries + attempts, seconds, first_s)
             self.limiter.spend(reply.usage)
             return reply
 
     async def _read_stream(
         self, request: dict[str, Any], on_text: OnText, started: float
     ) -> tuple[Parts, float | None]:
-        """Read server-sent events; a server that answers in one piece all the same is read as such."""
-        found, first = Parts(), None
+        """Read server-sent events; a reply in one piece is accepted too."""
+        parts, first = Parts(), None
         create = self._client.chat.completions.with_streaming_response.create
         async with create(**request, stream=True, stream_options={"include_usage": True}) as response:
             if "text/event-stream" not in response.headers.get("content-type", "").lower():
-                found = openai_parts(decode_json(await response.read()))
-                on_text(found.text, found.reasoning)
-                return found, time.monotonic() - started
-            ended = False
+                parts = openai_parts(decode_json(await response.read()))
+                on_text(parts.text, parts.reasoning)
+                return parts, time.monotonic() - started
+            complete = False
             async for data in _events(response.iter_lines()):
                 if data.strip() == "[DONE]":
-                    ended = True
+                    complete = True
                     break
                 piece = openai_delta(decode_json(data))
-                found.add(piece)
+                parts.add(piece)
                 if piece.text or piece.reasoning:
                     first = first if first is not None else time.monotonic() - started
-                    on_text(found.text, found.reasoning)
-        if not ended and not found.detail:
+                    on_text(parts.text, parts.reasoning)
+        if not complete and not parts.detail:
             raise BadBodyError("the stream ended in the middle of the reply")
-        return found, first
+        return parts, first
 
     def _request(
         self, system: str, parts: Sequence[Part], schema: type[BaseModel] | None, sampling: Sampling
@@ -227,11 +227,11 @@ class OpenAIClient:
         if schema is not None:
             json_schema = schema.model_json_schema()
             if self._schema_in_prompt:
-                wish = "Reply with one JSON object and nothing else. It follows this JSON schema:"
-                system = f"{system}\n\n{wish}\n{json.dumps(json_schema)}".lstrip()
+                instruction = "Reply with one JSON object and nothing else. It follows this JSON schema:"
+                system = f"{system}\n\n{instruction}\n{json.dumps(json_schema)}".lstrip()
             else:
-                named = {"name": schema.__name__, "schema": json_schema, "strict": True}
-                request["response_format"] = {"type": "json_schema", "json_schema": named}
+                named_schema = {"name": schema.__name__, "schema": json_schema, "strict": True}
+                request["response_format"] = {"type": "json_schema", "json_schema": named_schema}
         content = [self._part(part) for part in parts]
         request["messages"] = [{"role": "system", "content": system}] if system else []
         request["messages"].append({"role": "user", "content": content})
@@ -246,10 +246,10 @@ class OpenAIClient:
             return {"type": "input_audio", "input_audio": {"data": data, "format": mime.removeprefix("audio/")}}
         return {"type": "audio_url", "audio_url": {"url": f"data:{mime};base64,{data}"}}
 
-    def _concede(self, reason: str, request: dict[str, Any]) -> bool:
-        """Give up the refused field for good; False where ``request`` did not have it, so the cause lies elsewhere.
+    def _disable(self, reason: str, request: dict[str, Any]) -> bool:
+        """Disable the refused field permanently; return False if ``request`` did not have it.
 
-        Another request may have conceded the same meanwhile.
+        A concurrent request may have disabled it meanwhile.
         """
         if reason == "refused_schema" and "response_format" in request:
             if not self._schema_in_prompt:
@@ -283,8 +283,8 @@ class OpenAIClient:
 
     def _failure(self, status: int, message: str, headers: Any, body: Any) -> Failure:
         message = redact(message, self._secrets)
-        if 400 <= status < 600 and (refused := _refused(message, status)):
-            return Failure(refused, f"HTTP {status}: {clip_text(message)}", "request")
+        if 400 <= status < 600 and (field := _refused(message, status)):
+            return Failure(field, f"HTTP {status}: {clip_text(message)}", "request")
         if status in (400, 422) and re.search("top_k|repetition_penalty", message):
             message += ". This server takes OpenAI's own fields only: leave these two out (evaluate --fields openai)"
         if re.search(r"exceeds the available context size", message):
@@ -302,13 +302,13 @@ class OpenAIClient:
 
 
 def classify_transport(error: Exception, cause: BaseException | None, place: str, secrets: list[str]) -> Failure:
-    """Classify what is no HTTP status: a reply that cannot be read, no connection, an address that is none.
+    """Classify errors other than HTTP status: an unreadable reply, no connection, an invalid address.
 
     Args:
-        error: What the SDK raised.
-        cause: What it was raised from.
+        error: The SDK's exception.
+        cause: Its cause.
         place: The address, for the message.
-        secrets: What must not stand in the message.
+        secrets: Texts to remove from the message.
     """
     import httpx2
 
@@ -328,15 +328,15 @@ def classify_transport(error: Exception, cause: BaseException | None, place: str
         return Failure("timeout", f"no connection to {place} in time", "endpoint", True)
     if isinstance(inner, httpx2.TransportError) and not isinstance(inner, httpx2.DecodingError):
         proxy = proxy_of(place)
-        way = f" through the proxy {proxy} (set NO_PROXY to go past it)" if proxy else ""
-        return Failure("unavailable", f"no connection to {place}{way}: {words}", "endpoint", True)
-    # all that is left was raised while a reply was read: by the SDK, of a shape that it did not expect
+        route = f" through the proxy {proxy} (set NO_PROXY to go past it)" if proxy else ""
+        return Failure("unavailable", f"no connection to {place}{route}: {words}", "endpoint", True)
+    # the remaining errors occur while a reply is parsed: by the SDK, on an unexpected shape
     words = redact(clip_text(f"{type(inner).__name__}: {inner}"), secrets)
     return Failure("bad_body", f"the reply cannot be read ({words})", "request", True)
 
 
 async def _events(lines: AsyncIterator[str]) -> AsyncIterator[str]:
-    """Yield the data of server-sent events. Comments, names and ids are passed over; an error is handed on as data."""
+    """Yield the data of server-sent events. Comments, names and ids are skipped; an error is yielded as data."""
     data: list[str] = []
     async for line in lines:
         if line.startswith("data:"):
@@ -358,12 +358,12 @@ def _json_or_text(text: str) -> Any:
 
 
 def _audio_form(request: dict[str, Any]) -> AudioForm | None:
-    """Return the form of the audio in a request; None where it has none."""
+    """Return the format of the audio in a request; None without audio."""
     return next((part["type"] for part in request["messages"][-1]["content"] if part["type"] != "text"), None)
 
 
 def _refused(message: str, status: int) -> str | None:
-    """Return which field a refusal names; None where it names none that can be given up."""
+    """Return the field that a refusal names; None if there is no fallback for it."""
     if status in (400, 415, 422) and re.search(
         r"response_format|json_schema|guided|structured.?output|grammar", message, re.I
     ):

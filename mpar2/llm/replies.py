@@ -1,8 +1,8 @@
-"""From the body of a successful response to text, reasoning, finish and counts: pure functions over decoded JSON.
+"""Parse the body of a successful response into text, reasoning, finish and counts: pure functions over decoded JSON.
 
-Servers send bodies of any shape under status 200. What is missing or odd in a place that does not matter (usage, model,
-log-probabilities) is left out; what is missing in the message itself is a :class:`BadBodyError`, which is the error of
-that one request. Text is bounded in characters, and half of a surrogate pair, which nobody can save, becomes U+FFFD.
+Servers return bodies of any shape under status 200. Missing or malformed optional fields (usage, model,
+log-probabilities) are skipped; a malformed message is a :class:`BadBodyError`, which fails only its request. Text is
+bounded in characters, and an unpaired surrogate, which UTF-8 cannot encode, becomes U+FFFD.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ __all__ = [
 ]
 
 MAX_REPLY_CHARS = 400_000  # 65,536 tokens of English are about 300,000 characters
-_MAX_COUNT = 10**9  # tokens that a reply can have used
+_MAX_COUNT = 10**9  # upper bound on tokens of a reply
 
-# Words for "the model was done": OpenAI's, and those that other servers are known to send in its place.
+# Values for "the model finished": OpenAI's, and those that other servers send instead.
 _OPENAI_FINISH: dict[str, Finish] = {
     **dict.fromkeys(("stop", "eos", "eos_token", "end_turn", "stop_sequence", "stop_str", "complete", "done"), "stop"),
     **dict.fromkeys(("length", "max_tokens", "max_length", "model_length"), "length"),
@@ -49,14 +49,14 @@ _GEMINI_BLOCKED = {
 
 
 class BadBodyError(Exception):
-    """A body under status 200 that holds no reply."""
+    """A body without a reply under status 200."""
 
 
 class ErrorInReply(Exception):
     """An error that a gateway reports under status 200.
 
     Args:
-        status: Its code; 502 where it has none.
+        status: Its code; 502 if it has none.
         body: The decoded JSON body.
     """
 
@@ -68,19 +68,19 @@ class ErrorInReply(Exception):
 
 @dataclass
 class Parts:
-    """What one body, or the pieces of a streamed one, held."""
+    """The parsed content of one body, or of the chunks of a stream."""
 
     text: str = ""
     reasoning: str = ""
     finish: Finish = "other"
-    detail: str = ""  # the service's own word for the end
+    detail: str = ""  # the service's own term for the end
     model_version: str = ""
     usage: Usage = field(default_factory=Usage)
     logprobs: list[TokenLogprob] = field(default_factory=list)
-    pieces: int = 0  # of a streamed reply: about one a token
+    pieces: int = 0  # chunks of a streamed reply: about one per token
 
     def add(self, other: Parts) -> None:
-        """Append the next piece of a streamed reply."""
+        """Append the next chunk of a streamed reply."""
         self.text += other.text
         self.reasoning += other.reasoning
         _check_length(self)
@@ -93,14 +93,14 @@ class Parts:
         self.pieces += bool(other.text or other.reasoning)
 
     def reply(self, model: str, structured: Structured, tries: int, seconds: float, first_s: float | None) -> Reply:
-        """Return the finished reply.
+        """Return the complete reply.
 
         Args:
-            model: The model asked for.
+            model: The requested model.
             structured: How the schema was sent.
-            tries: How often it was asked.
+            tries: Number of tries.
             seconds: From the request to the end of the reply.
-            first_s: From the request to the first text; None where the reply was not streamed.
+            first_s: From the request to the first text; None if the reply was not streamed.
         """
         return Reply(
             text=self.text,
@@ -119,10 +119,10 @@ class Parts:
 
 
 def decode_json(data: bytes | str) -> Any:
-    """Decode a body. NaN and Infinity, which JSON does not have, are errors, as is nesting without end.
+    """Decode a body. NaN and Infinity, which are not JSON, and unbounded nesting are errors.
 
     Raises:
-        BadBodyError: The body is no JSON.
+        BadBodyError: The body is not JSON.
     """
     try:
         return json.loads(data, parse_constant=_no_constant)
@@ -132,7 +132,7 @@ def decode_json(data: bytes | str) -> Any:
 
 
 def openai_parts(body: Any) -> Parts:
-    """Read a chat completion.
+    """Parse a chat completion.
 
     Raises:
         BadBodyError: The body has another shape.
@@ -151,7 +151,7 @@ def openai_parts(body: Any) -> Parts:
 
 
 def openai_delta(body: Any) -> Parts:
-    """Read one chunk of a streamed chat completion; the last one may hold only the usage."""
+    """Parse one chunk of a streamed chat completion; the last one may hold only the usage."""
     if isinstance(body, dict) and not body.get("choices") and not body.get("error") and "choices" in body:
         return Parts(model_version=_text_of(body.get("model"))[:200], usage=_openai_usage(body.get("usage")))
     choice = _first_choice(body)
@@ -167,7 +167,7 @@ def openai_delta(body: Any) -> Parts:
 
 
 def gemini_parts(body: Any) -> Parts:
-    """Read a generateContent response, or one chunk of a streamed one.
+    """Parse a generateContent response, or one chunk of a streamed one.
 
     Raises:
         BadBodyError: The body has another shape.
@@ -195,7 +195,7 @@ def gemini_parts(body: Any) -> Parts:
         return parts
     if not isinstance(candidates, list) or not isinstance(candidates[0], dict):
         raise BadBodyError(f"the response's candidates are {_kind(candidates)}: {_start(body)}")
-    # Text, with thoughts apart.
+    # Text, with thoughts separated.
     content = candidates[0].get("content")
     pieces = content.get("parts") if isinstance(content, dict) else None
     for piece in pieces if isinstance(pieces, list) else []:
@@ -204,7 +204,7 @@ def gemini_parts(body: Any) -> Parts:
                 parts.reasoning += _clean(piece["text"])
             else:
                 parts.text += _clean(piece["text"])
-    # Why it ended; an unknown reason is neither a block nor a length.
+    # Finish reason; an unknown one counts neither as blocked nor as truncated.
     reason = candidates[0].get("finishReason")
     parts.detail = _text_of(reason)
     if parts.detail == "MAX_TOKENS":
@@ -229,7 +229,7 @@ def _first_choice(body: Any) -> dict[str, Any]:
 
 
 def _raise_inner_error(body: dict[str, Any]) -> None:
-    """Raise an error that stands where the reply should be, as gateways send it under status 200."""
+    """Raise an error in place of the reply, which gateways send under status 200."""
     error = body.get("error")
     if not error or body.get("choices") or body.get("candidates") or body.get("message"):
         return
@@ -296,19 +296,19 @@ def _openai_usage(usage: Any) -> Usage:
 
 def _logprobs(value: Any) -> list[TokenLogprob]:
     content = value.get("content") if isinstance(value, dict) else None
-    found = []
+    logprobs = []
     for entry in content if isinstance(content, list) else []:
         if not isinstance(entry, dict) or not isinstance(entry.get("token"), str):
             return []
         number = entry.get("logprob")
         if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
             return []
-        found.append(TokenLogprob(_clean(entry["token"]), float(number)))
-    return found
+        logprobs.append(TokenLogprob(_clean(entry["token"]), float(number)))
+    return logprobs
 
 
 def _count(value: Any) -> int | None:
-    """Return a number of tokens; None for what is none."""
+    """Return a number of tokens; None for any other value."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value if type(value) is int and 0 <= value <= _MAX_COUNT else None

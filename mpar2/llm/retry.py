@@ -1,23 +1,23 @@
-"""What a failed request means: how far it reaches, whether to ask again, and how long to wait first.
+"""Classify failed requests: scope of the failure, whether to retry, and how long to wait.
 
 A failure has a **scope**:
 
 | scope | what failed | consequence |
 | --- | --- | --- |
-| request | this body or its reply: HTTP 400, 413, 422, a 200 of odd shape | this item fails, the others go on |
-| endpoint | the server just now: 408, 409, 425, 429, 5xx, no connection, time out | asked again, then the item fails |
-| run | all that would follow: key, model, used-up quota, budget, a redirecting address | the run stops, to be resumed |
+| request | this body or its reply: HTTP 400, 413, 422, a malformed 200 | this item fails, the others go on |
+| endpoint | the server for now: 408, 409, 425, 429, 5xx, no connection, time out | retried, then the item fails |
+| run | all further requests: key, model, exhausted quota, budget, a redirecting address | the run stops, resumable |
 
-A 403 or 404 without a code is of the run as long as nothing was answered; later it is of its request (a filter before
-the server, one of several servers).
+A 403 or 404 without a code concerns the run until the first answer, and later its request (a filter before the
+server, one of several servers).
 
 Structured fields decide first: OpenAI's ``error.code`` and ``error.type``, Google's ``QuotaFailure``, ``ErrorInfo`` and
-``RetryInfo``, the header ``Retry-After``. Words of a message are read only where there is none of these.
+``RetryInfo``, the header ``Retry-After``. The text of a message is used only without any of these.
 
 The SDKs' own retries are off: google-genai ignores ``Retry-After`` and ``RetryInfo``, and two layers of retries
-multiply. The wait before try n + 1 is what the server asks for, plus up to a second of jitter so that waiting requests
-do not return in one wave; else full jitter, ``uniform(0, min(cap, base * 2 ** (n - 1)))``. A rate limit that states no
-wait is most often one per minute: there the waits add up to a minute at least.
+multiply. The wait before try n + 1 is what the server requests, plus up to a second of jitter so that waiting requests
+do not return together; else full jitter, ``uniform(0, min(cap, base * 2 ** (n - 1)))``. A rate limit without a stated
+wait is mostly one per minute: then the waits add up to a minute at least.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = ["Failure", "RetryPolicy", "Scope", "error_message", "failure_of_statu
 Scope = Literal["request", "endpoint", "run"]
 
 _RETRY_STATUS = {408, 409, 425, 429}
-_MAX_DETAIL_CHARS = 20_000  # of a message that is searched for words
+_MAX_DETAIL_CHARS = 20_000  # searched part of a message
 
 _USED_UP = {"insufficient_quota", "billing_hard_limit_reached", "quota_exceeded_daily", "insufficient_credits"}
 _TOO_LONG_CODES = {
@@ -70,7 +70,7 @@ _KEY_WORDS = re.compile(
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often to try, and how long to wait. ``timeout_s`` bounds one try from first byte sent to last byte read."""
+    """Number of tries and waits. ``timeout_s`` limits one try from the first byte sent to the last byte read."""
 
     max_tries: int = 6
     base_s: float = 1.0
@@ -81,12 +81,12 @@ class RetryPolicy:
     def delay_s(
         self, attempt: int, requested_s: float | None, rng: random.Random, *, rate_limited: bool = False
     ) -> float:
-        """Draw the wait after a failed try.
+        """Sample the wait after a failed try.
 
         Args:
             attempt: Number of the failed try, from 1.
-            requested_s: What the server asked for, in seconds, or None.
-            rng: The source of the jitter.
+            requested_s: The wait that the server requests, in seconds, or None.
+            rng: Random generator for the jitter.
             rate_limited: The failure was a rate limit without a stated wait.
         """
         if requested_s is not None:
@@ -99,27 +99,27 @@ class RetryPolicy:
 
 @dataclass(frozen=True)
 class Failure:
-    """One failed try: a word, a sentence, how far it reaches, and whether the same request is worth another try."""
+    """One failed try: reason, message, scope, and whether to retry the same request."""
 
     reason: str
     detail: str
     scope: Scope
     retry: bool = False
     retry_after_s: float | None = None
-    by_status: bool = False  # a status alone says so: of this request only, where others were answered
+    by_status: bool = False  # inferred from the status alone: limited to this request once others were answered
 
 
 def failure_of_status(
     status: int, message: str, headers: Mapping[str, str], body: Any, *, max_wait_s: float
 ) -> Failure:
-    """Classify an HTTP status that is no success.
+    """Classify an HTTP error status.
 
     Args:
-        status: The status, or the code inside of an error that came with status 200.
-        message: The server's words, without secrets.
-        headers: Of the response.
-        body: The decoded JSON body, or whatever came.
-        max_wait_s: The longest wait that a run takes upon itself.
+        status: The status, or the code of an error inside a reply of status 200.
+        message: The server's message, without secrets.
+        headers: Headers of the response.
+        body: The decoded JSON body, or any other value.
+        max_wait_s: The longest wait that a run accepts.
     """
     words = clip_text(message[:_MAX_DETAIL_CHARS]) or "no message"
     detail = f"HTTP {status}: {words}"
@@ -152,7 +152,7 @@ def failure_of_status(
         return Failure("bad_request", f"{detail}. The address redirects: give the one that it leads to", "run")
     if status == 405:
         return Failure("bad_request", f"{detail}. The address takes no chat requests: check that it ends in /v1", "run")
-    # from here on the prose: nothing else is left to tell the kinds of 400 apart
+    # then the text of the message, the only other distinction between kinds of 400
     if status == 413 or _TOO_LONG.search(prose):
         return Failure("too_long", detail, "request")
     if status == 400 and _KEY_WORDS.search(prose):
@@ -161,7 +161,7 @@ def failure_of_status(
 
 
 def _rate_limit(detail: str, prose: str, headers: Mapping[str, str], body: Any, max_wait_s: float) -> Failure:
-    """Tell a limit that passes in a minute from a quota that is gone for the day."""
+    """Distinguish a limit that passes in a minute from a daily quota."""
     wait = retry_after_s(headers, body)
     used_up = f"{detail}. The quota is used up; start again when it is renewed"
     quotas = _quota_ids(body)
@@ -176,7 +176,7 @@ def _rate_limit(detail: str, prose: str, headers: Mapping[str, str], body: Any, 
 
 
 def error_message(body: Any) -> str:
-    """Read what an error says, in OpenAI's form (``error.message``), FastAPI's (``detail``) or any like them.
+    """Return the message of an error in OpenAI's format (``error.message``), FastAPI's (``detail``) or similar.
 
     >>> error_message({"detail": "Unexpected fields"})
     'Unexpected fields'
@@ -189,7 +189,7 @@ def error_message(body: Any) -> str:
                 inner = body[name]
                 if isinstance(inner, dict) and (words := error_message(inner)):
                     return words
-                if isinstance(inner, (dict, list)):  # FastAPI's list of what is wrong where
+                if isinstance(inner, (dict, list)):  # FastAPI's list of validation errors
                     return json.dumps(inner, default=str)[:_MAX_DETAIL_CHARS]
                 return str(inner)[:_MAX_DETAIL_CHARS]
         return ""
@@ -204,7 +204,7 @@ def _error_of(body: Any) -> dict[str, Any]:
 
 
 def _codes(body: Any) -> set[str]:
-    """Collect what names the kind of an error: ``code``, ``type``, ``status``, ``reason`` of Google's ErrorInfo."""
+    """Return the codes of an error: ``code``, ``type``, ``status``, ``reason`` of Google's ErrorInfo."""
     error = _error_of(body)
     inner = error.get("innererror") if isinstance(error.get("innererror"), dict) else {}
     values = [error.get("code"), error.get("type"), error.get("status"), error.get("reason"), inner.get("code")]
@@ -220,35 +220,35 @@ def _details(error: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _quota_ids(body: Any) -> list[str]:
-    """Return the quotas that Google says were exceeded: ``quotaId`` of QuotaFailure, ``quota_limit`` of ErrorInfo."""
-    found: list[Any] = []
+    """Return the exceeded quotas by Google: ``quotaId`` of QuotaFailure, ``quota_limit`` of ErrorInfo."""
+    values: list[Any] = []
     for detail in _details(_error_of(body)):
         violations = detail.get("violations")
         for violation in violations if isinstance(violations, list) else []:
             if isinstance(violation, dict):
-                found.append(violation.get("quotaId"))
+                values.append(violation.get("quotaId"))
         metadata = detail.get("metadata")
         if isinstance(metadata, dict):
-            found += [metadata.get("quota_limit"), metadata.get("quota_unit"), metadata.get("quotaId")]
-    return [value for value in found if isinstance(value, str)]
+            values += [metadata.get("quota_limit"), metadata.get("quota_unit"), metadata.get("quotaId")]
+    return [value for value in values if isinstance(value, str)]
 
 
 def _is_moderation(body: Any) -> bool:
-    """Return whether a moderator refused one input: OpenRouter answers 403 then."""
+    """Return whether a moderator refused the input, for which OpenRouter answers 403."""
     metadata = _error_of(body).get("metadata")
     return isinstance(metadata, dict) and bool(metadata.get("reasons") or metadata.get("flagged_input"))
 
 
 def retry_after_s(headers: Mapping[str, str], body: Any, now: datetime | None = None) -> float | None:
-    """Read how many seconds the server asks to wait: ``Retry-After`` (seconds or date), ``retry-after-ms``, RetryInfo.
+    """Return the wait that the server requests: ``Retry-After`` (seconds or date), ``retry-after-ms``, RetryInfo.
 
     Args:
-        headers: Of the response.
-        body: The decoded JSON body, or whatever came.
-        now: The time that a date is compared with; None: this moment.
+        headers: Headers of the response.
+        body: The decoded JSON body, or any other value.
+        now: The current time, for waits given as a date; None: this moment.
 
     Returns:
-        The longest of the waits; None where the server asks for none.
+        The longest of the waits in seconds; None if the server requests none.
 
     >>> retry_after_s({"retry-after": "3"}, None)
     3.0
@@ -288,6 +288,6 @@ def _retry_info_s(body: Any) -> float | None:
 
 
 def _number(text: str) -> float | None:
-    # no float() alone: it takes "nan" and "inf", and a wait of NaN seconds is no wait
+    # float() alone also accepts "nan" and "inf", and a wait of NaN seconds is no wait
     number = float(text) if re.fullmatch(r"\s*\d{1,12}(\.\d+)?\s*", text) else None
     return number if number is not None and math.isfinite(number) else None

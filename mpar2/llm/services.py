@@ -1,10 +1,10 @@
-"""The services that can be asked: one registry, read by judges, captions, rewards, engines, the app and the shell.
+"""The registry of services, shared by judges, captions, rewards, engines, the app and the shell.
 
 To add one, write a client with the methods of :class:`~mpar2.llm.base.ChatClient` and register it::
 
     register_service(Service("echo", EchoClient, default_model="echo-1", key_variables=("ECHO_KEY",), label="Echo"))
 
-From then on ``--judge echo``, ``--by echo``, ``--service echo``, arms ``echo:MODEL`` and the app's judges know it.
+From then on ``--judge echo``, ``--by echo``, ``--service echo``, arms ``echo:MODEL`` and the app's judges support it.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ class Service:
     """One service.
 
     Attributes:
-        name: As in ``--judge`` and in arms.
-        client: Makes a client: ``client(model, base_url=..., api_key=..., sampling=..., limiter=..., policy=...)``.
-        default_model: The model where none is named; None where one must be.
-        needs_address: The service is wherever the user says (``--base-url``).
-        key_variables: Of the environment, in order; empty where no key is needed.
-        needs_key: Nothing can be asked without a key.
-        paid: Requests cost money, so commands show an estimate and ask first.
-        sampling: Of judges and captions.
-        label: For people.
+        name: Name in ``--judge`` and in arms.
+        client: Builds a client: ``client(model, base_url=..., api_key=..., sampling=..., limiter=..., policy=...)``.
+        default_model: The default model; None if a model must be named.
+        needs_address: The user must give the address (``--base-url``).
+        key_variables: Environment variables of the key, in order; empty if no key is needed.
+        needs_key: Requests need a key.
+        paid: Requests cost money, so commands show an estimate and ask for confirmation.
+        sampling: Sampling of judges and captions.
+        label: Label in menus.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Service:
 
     @property
     def title(self) -> str:
-        """The label, or the name where there is none."""
+        """The label, or the name if there is none."""
         return self.label or self.name
 
 
@@ -78,11 +78,11 @@ SERVICES: dict[str, Service] = {}
 
 
 def register_service(service: Service) -> None:
-    """Make a service known under its name; one of the same name is replaced."""
+    """Register a service under its name; an existing one is replaced."""
     SERVICES[service.name] = service
 
 
-# Gemini 3 is meant to run at its own default and ignores or regrets others.
+# Gemini 3 is meant to run at its default temperature and ignores others or degrades with them.
 register_service(
     Service(
         "gemini",
@@ -115,7 +115,7 @@ def service_named(name: str) -> Service:
     """Look up a service.
 
     Raises:
-        SettingError: No service has this name; the message lists those that there are.
+        SettingError: No service has this name; the message lists the available ones.
     """
     if name not in SERVICES:
         raise SettingError(f"no service is named {name[:80]!r}: choose one of {', '.join(SERVICES)}")
@@ -123,20 +123,20 @@ def service_named(name: str) -> Service:
 
 
 def judge_model(service: str, given: str | None = None) -> str:
-    """Choose the model of a judge.
+    """Return the model of a judge.
 
     Args:
         service: Name of the service.
-        given: By an option; None takes ``MPAR2_JUDGE_MODEL``, else the service's default.
+        given: Value of an option; None takes ``MPAR2_JUDGE_MODEL``, else the service's default.
 
     Raises:
         SettingError: No such service, or no model is named anywhere.
     """
-    found = service_named(service)
-    name = (given or "").strip() or os.environ.get("MPAR2_JUDGE_MODEL", "").strip() or found.default_model
+    entry = service_named(service)
+    name = (given or "").strip() or os.environ.get("MPAR2_JUDGE_MODEL", "").strip() or entry.default_model
     if not name:
-        hint = " (the server lists its models at /v1/models)" if found.needs_address else ""
-        raise SettingError(f"no model for the {found.name}: give --model or set MPAR2_JUDGE_MODEL{hint}")
+        hint = " (the server lists its models at /v1/models)" if entry.needs_address else ""
+        raise SettingError(f"no model for the {entry.name}: give --model or set MPAR2_JUDGE_MODEL{hint}")
     return name
 
 
@@ -151,20 +151,20 @@ def connect(
     policy: RetryPolicy | None = None,
     **options: Any,
 ) -> ChatClient:
-    """Make a client, to be used in ``async with``.
+    """Build a client, to be used in ``async with``.
 
     Args:
         service: A registered name.
-        model: As the service calls it.
-        base_url: Where the service is, or a gateway to it.
-        api_key: None takes the environment's.
-        sampling: Where a request has none of its own.
-        limiter: The bound that requests share.
-        policy: How often to try.
-        options: Those of the one client.
+        model: Name of the model at the service.
+        base_url: Address of the service, or of a gateway to it.
+        api_key: The key; None takes the environment's.
+        sampling: Default of requests without their own.
+        limiter: The limiter that requests share.
+        policy: Number of tries and waits between them.
+        options: Further options of the client.
 
     Raises:
-        SettingError: No such service, or an address that is missing or none.
+        SettingError: No such service, or a missing or invalid address.
         StopRun: A key is needed and there is none.
     """
     common: dict[str, Any] = {"api_key": api_key, "sampling": sampling, "limiter": limiter, "policy": policy, **options}

@@ -1,13 +1,13 @@
-"""From a reply to a value of a schema, or to a reason why not.
+"""Parse a reply into a value of a schema, or a reason for rejection.
 
-The JSON of a reply is the whole reply, or else the one object in it, which is *lenient* and counted: models wrap it in
-thoughts, fences, notes or a list of one, and leave commas before closing brackets. What could mean two things is
-rejected in words: two different objects, a name given twice with different values, NaN; so is JSON of another language
-(single quotes) and a reply that breaks off.
+The JSON of a reply is the whole reply, or else the only object in it, which is *lenient* and counted: models wrap it in
+thoughts, fences, notes or a list of one, and leave commas before closing brackets. Ambiguous replies are rejected with
+a reason: two different objects, a name with two different values, NaN. So are Python literals (single quotes) and
+truncated replies.
 
-``parse`` looks at one reply; ``ask`` asks again with the reason, at most ``repairs`` times, when the reply was cut
-short, empty, no JSON, of the wrong shape, or fails the caller's ``check``. A blocked reply is not asked again: the
-same words would be blocked again, and be billed again. Every reply counts towards the usage, the rejected ones too.
+``parse`` parses one reply. ``ask`` sends the reason back, at most ``repairs`` times, if the reply was truncated,
+empty, no JSON, of the wrong shape, or fails the caller's ``check``. A blocked reply is not repeated: the same words
+would be blocked, and billed, again. Every reply counts towards the usage, including rejected ones.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ _MAX_TOKENS_CAP = 65536
 
 @dataclass(frozen=True)
 class StructuredReply(Generic[M]):
-    """A valid value, the reply that carried it, and what it took to get it."""
+    """A valid value with its reply, and the rejected replies before it."""
 
     value: M
     reply: Reply
     replies: int
     usage: Usage
-    rejected: tuple[str, ...] = ()  # reasons of the replies before it
-    lenient: bool = False  # the reply is more than the JSON of the value
+    rejected: tuple[str, ...] = ()  # reasons of the earlier replies
+    lenient: bool = False  # the reply contains more than the JSON of the value
 
 
 def parse(reply: Reply, schema: type[M]) -> M:
-    """Read the value in a reply.
+    """Parse the value in a reply.
 
     Args:
-        reply: Of a model.
-        schema: What the value must be.
+        reply: Reply of a model.
+        schema: Schema of the value.
 
     Raises:
         ReplyRejected: With the reason blocked, truncated, empty, invalid_json or schema.
@@ -57,7 +57,7 @@ def parse(reply: Reply, schema: type[M]) -> M:
 
 
 def _parse(reply: Reply, schema: type[M]) -> tuple[M, bool]:
-    """Read the value in ``reply``, and whether the reply is more than its JSON."""
+    """Parse the value in ``reply``, and whether the reply contains more than its JSON."""
     if reply.finish == "blocked":
         raise ReplyRejected("blocked", f"the service refused: {reply.detail or 'no reason given'}", usage=reply.usage)
     if reply.finish == "length":
@@ -73,8 +73,8 @@ def _parse(reply: Reply, schema: type[M]) -> tuple[M, bool]:
         return schema.model_validate(data), lenient
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[:3]
-        said = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'reply'}: {e['msg']}" for e in first)
-        raise ReplyRejected("schema", clip_text(said), usage=reply.usage) from None
+        message = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'reply'}: {e['msg']}" for e in first)
+        raise ReplyRejected("schema", clip_text(message), usage=reply.usage) from None
 
 
 async def ask(
@@ -87,16 +87,16 @@ async def ask(
     check: Check[M] | None = None,
     repairs: int = 2,
 ) -> StructuredReply[M]:
-    """Ask until a reply is valid.
+    """Request a completion until a reply is valid.
 
     Args:
-        client: Asks the model.
+        client: Client of the model.
         system: The system prompt.
         parts: The user's turn: texts and audio files.
-        schema: What the value must be.
-        sampling: How the reply is sampled; a reply that was cut short is asked for again with twice the tokens.
-        check: Looks at a value of the schema: None, or (reason, what is wrong), which the next request quotes.
-        repairs: How often to ask again.
+        schema: Schema of the value.
+        sampling: Sampling parameters; after a truncated reply the limit of tokens is doubled.
+        check: Checks a value of the schema: None, or (reason, message), which the next request quotes.
+        repairs: Largest number of repeated requests.
 
     Raises:
         ReplyRejected: No reply was valid, or one was blocked; with the reason of the last.
@@ -123,27 +123,27 @@ async def ask(
             reason, detail = error.reason, error.detail
         if reason == "truncated" and sampling is not None:
             sampling = replace(sampling, max_tokens=min(2 * sampling.max_tokens, _MAX_TOKENS_CAP))
-        # as JSON: the detail may quote the model's words, which may quote the trace's
+        # as JSON: the detail may quote the reply, which may quote the trace
         note = {"rejected_reply": len(rejected), "reason": reason, "detail": detail}
         request = [*parts, f"Your last reply was not accepted. Reply again, whole and valid.\n{json.dumps(note)}"]
 
 
-_MAX_OBJECTS = 64  # starts of objects that are tried in one reply
-_STRING = r'"(?:[^"\\]|\\.)*+(?:"|\Z)'  # one that never ends is read once
+_MAX_OBJECTS = 64  # object starts that are tried in one reply
+_STRING = r'"(?:[^"\\]|\\.)*+(?:"|\Z)'  # an unterminated string is scanned once
 _BRACKETS = re.compile(rf"{_STRING}|[{{}}]", re.DOTALL)
 _LAST_COMMA = re.compile(rf"({_STRING})|,(?=\s*[}}\]])", re.DOTALL)
 _OBJECT = re.compile(r'\{\s*["}]')
 
 
 class _AmbiguousError(ValueError):
-    """JSON that different readers read differently."""
+    """JSON that parsers interpret differently."""
 
 
 def _no_constant(name: str) -> float:
     raise _AmbiguousError(f"{name} is no JSON number")
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     for name, value in pairs if len(values) < len(pairs) else ():
         if values[name] != value:
@@ -151,14 +151,14 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-_DECODER = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_once)
+_DECODER = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_unique_names)
 
 
 def _read_json(text: str) -> tuple[Any, bool]:
-    """Read the JSON of a reply: strictly, else the one object in what follows the thoughts, else in all of it.
+    """Parse the JSON of a reply: strictly, else the only object after the thoughts, else in the whole reply.
 
     Returns:
-        The value, and whether the reply is more than its JSON.
+        The value, and whether the reply contains more than its JSON.
     """
     try:
         value = _DECODER.decode(text)
@@ -167,27 +167,27 @@ def _read_json(text: str) -> tuple[Any, bool]:
     except ValueError as error:
         strict = error
     else:
-        if not value or not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        if not value or not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
             return value, False
         if len(value) == 1:
             return value[0], True
         raise ValueError(f"it is a list of {len(value)} objects: write one, and nothing else")
     thoughts, mark, rest = text.rpartition("</think>")
     for part in (rest, thoughts) if mark else (text,):
-        found = _objects(part)
-        if len(found) == 1:
-            return found[0], True
-        if found:
-            raise ValueError(f"it holds {len(found)} different objects: write one, and nothing else")
+        objects = _objects(part)
+        if len(objects) == 1:
+            return objects[0], True
+        if objects:
+            raise ValueError(f"it holds {len(objects)} different objects: write one, and nothing else")
     raise strict
 
 
 def _objects(text: str) -> list[Any]:
-    """Return the different whole JSON objects in ``text`` that stand in no other.
+    """Return the distinct outermost JSON objects in ``text``.
 
-    Braces inside of strings do not count.
+    Braces inside strings do not count.
     """
-    found: list[Any] = []
+    objects: list[Any] = []
     place = text.find("{")
     for _ in range(_MAX_OBJECTS):
         if place < 0:
@@ -195,7 +195,7 @@ def _objects(text: str) -> list[Any]:
         end = place + 1
         if _OBJECT.match(text, place):  # else a brace of prose
             if (end := _balanced(text, place)) < 0:
-                break  # what begins here never ends, and what stands in it is a part of something else
+                break  # this object never ends, and any inner object is only a fragment
             try:
                 value = _DECODER.decode(_LAST_COMMA.sub(r"\1", text[place:end]))
             except _AmbiguousError:
@@ -203,14 +203,14 @@ def _objects(text: str) -> list[Any]:
             except (ValueError, RecursionError):
                 pass
             else:
-                if value not in found and value != {}:
-                    found.append(value)
+                if value not in objects and value != {}:
+                    objects.append(value)
         place = text.find("{", end)
-    return found
+    return objects
 
 
 def _balanced(text: str, start: int) -> int:
-    """Return the end of the object that begins at ``start``, -1 where it has none."""
+    """Return the end of the object that begins at ``start``, -1 if it has none."""
     depth = 0
     for match in _BRACKETS.finditer(text, start):
         if match.group() in "{}":

@@ -1,9 +1,9 @@
-"""The one HTTP transport of all clients: replies are bounded in decoded bytes, and only what was asked for is decoded.
+"""The HTTP transport of all clients, which bounds decoded bytes and decodes only requested encodings.
 
-A server may send anything: a body without end, a few megabytes of gzip that unfold to gigabytes, an encoding that
-nobody asked for. Requests ask for no compression (``Accept-Encoding: identity``); gzip and deflate are taken all the
-same and unfolded within the bound; every other encoding is refused. Redirects are not followed, and loopback addresses
-are never reached through a proxy of the environment.
+A server may send anything: an endless body, a few megabytes of gzip that expand to gigabytes, an unrequested encoding.
+Requests ask for no compression (``Accept-Encoding: identity``); gzip and deflate are still accepted and expanded within
+the bound; every other encoding is refused. Redirects are not followed, and loopback addresses are never reached through
+a proxy of the environment.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ MAX_STREAM_BYTES = 32_000_000  # of a streamed reply, or one with log-probabilit
 
 
 class BadReplyError(Exception):
-    """A reply that is no use whatever the next try brings: too large, or in an encoding that nobody asked for."""
+    """A reply that a retry would not improve: too large, or in an unrequested encoding."""
 
 
 class _BoundedStream(httpx2.AsyncByteStream):
-    """The decoded bytes of a response; :class:`BadReplyError` once there are more than ``most`` of them."""
+    """The decoded bytes of a response; raises :class:`BadReplyError` beyond ``most`` bytes."""
 
-    def __init__(self, stream: Any, encoding: str, most: int) -> None:
+    def __init__(self, stream: Any, encoding: str, max_bytes: int) -> None:
         self._stream = stream
-        self._most = most
+        self._max_bytes = max_bytes
         # 47: gzip or zlib by the header; -15: the raw deflate that some servers send
         self._unzip = zlib.decompressobj(47) if encoding in ("gzip", "x-gzip", "deflate") else None
         self._total = 0
@@ -48,19 +48,19 @@ class _BoundedStream(httpx2.AsyncByteStream):
         async for chunk in self._stream:
             for piece in self._decode(chunk):
                 self._total += len(piece)
-                if self._total > self._most:
-                    raise BadReplyError(f"the reply is longer than {self._most:,} bytes")
+                if self._total > self._max_bytes:
+                    raise BadReplyError(f"the reply is longer than {self._max_bytes:,} bytes")
                 yield piece
 
     def _decode(self, chunk: bytes) -> list[bytes]:
         if self._unzip is None:
             return [chunk]
         try:
-            piece = self._unzip.decompress(chunk, self._most - self._total + 1)
+            piece = self._unzip.decompress(chunk, self._max_bytes - self._total + 1)
         except zlib.error as error:
             raise BadReplyError(f"the reply's compression is damaged ({error})") from None
         if self._unzip.unconsumed_tail:
-            raise BadReplyError(f"the reply is longer than {self._most:,} bytes when unpacked")
+            raise BadReplyError(f"the reply is longer than {self._max_bytes:,} bytes when unpacked")
         return [piece] if piece else []
 
     async def aclose(self) -> None:
@@ -68,9 +68,9 @@ class _BoundedStream(httpx2.AsyncByteStream):
 
 
 class _BoundedTransport(httpx2.AsyncBaseTransport):
-    def __init__(self, inner: httpx2.AsyncBaseTransport, most: int) -> None:
+    def __init__(self, inner: httpx2.AsyncBaseTransport, max_bytes: int) -> None:
         self._inner = inner
-        self._most = most
+        self._max_bytes = max_bytes
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         request.headers["Accept-Encoding"] = "identity"
@@ -80,12 +80,12 @@ class _BoundedTransport(httpx2.AsyncBaseTransport):
             await response.aclose()
             raise BadReplyError(f"the reply is encoded as {encoding[:40]!r}, which was not asked for")
         streamed = "text/event-stream" in response.headers.get("content-type", "").lower()
-        most = max(self._most, MAX_STREAM_BYTES) if streamed else self._most
+        max_bytes = max(self._max_bytes, MAX_STREAM_BYTES) if streamed else self._max_bytes
         headers = [(name, value) for name, value in response.headers.raw if name.lower() not in _CODING_HEADERS]
         return httpx2.Response(
             response.status_code,
             headers=headers if encoding not in ("", "identity") else response.headers,
-            stream=_BoundedStream(response.stream, encoding, most),
+            stream=_BoundedStream(response.stream, encoding, max_bytes),
             extensions=response.extensions,
         )
 
@@ -94,7 +94,7 @@ class _BoundedTransport(httpx2.AsyncBaseTransport):
 
 
 class _PublicOnly(httpcore2.AsyncNetworkBackend):
-    """Connects to the very address that was checked: a name that changes its address meanwhile gains nothing."""
+    """Connect to exactly the checked address, in case the name changes its address meanwhile."""
 
     def __init__(self, inner: httpcore2.AsyncNetworkBackend) -> None:
         self._inner = inner
@@ -121,7 +121,7 @@ _PUBLIC = ContextVar("_PUBLIC", default=False)
 
 @contextlib.contextmanager
 def public_only(wanted: bool = True) -> Iterator[None]:
-    """Let clients that are opened inside connect to addresses of the public internet only."""
+    """Restrict clients opened inside to addresses of the public internet."""
     token = _PUBLIC.set(wanted)
     try:
         yield
@@ -130,13 +130,13 @@ def public_only(wanted: bool = True) -> Iterator[None]:
 
 
 def http_client(base_url: str, *, timeout_s: float, keep_alive: int, max_bytes: int) -> httpx2.AsyncClient:
-    """Make the client that an SDK is handed.
+    """Build the HTTP client for an SDK.
 
     Args:
-        base_url: The server. A proxy that the environment names for it is used, except for a loopback address.
-        timeout_s: Bound of one read or write, in seconds (the whole try has a bound of its own).
-        keep_alive: Connections that stay open between requests.
-        max_bytes: The most decoded bytes of one reply.
+        base_url: The server. A proxy of the environment is used, except for a loopback address.
+        timeout_s: Limit of one read or write, in seconds (the whole try has its own limit).
+        keep_alive: Idle connections kept open between requests.
+        max_bytes: Largest number of decoded bytes of one reply.
     """
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=keep_alive)
     proxy = _proxy_url(base_url)
@@ -147,7 +147,7 @@ def http_client(base_url: str, *, timeout_s: float, keep_alive: int, max_bytes: 
 
 
 def is_loopback(url: str) -> bool:
-    """Return whether an address names this machine."""
+    """Return whether an address refers to this machine."""
     try:
         host = urlsplit(url).hostname or ""
         return host == "localhost" or host.endswith(".localhost") or ipaddress.ip_address(host).is_loopback
@@ -156,7 +156,7 @@ def is_loopback(url: str) -> bool:
 
 
 def proxy_of(base_url: str) -> str | None:
-    """Name the proxy of the environment through which a server is reached, without its password; None without one."""
+    """Return the environment's proxy for a server, without its password; None without one."""
     proxy = _proxy_url(base_url)
     if proxy is None:
         return None

@@ -1,7 +1,7 @@
 """Runs: folders of finished generations that survive kills, resume, and can be shared.
 
-``folder``    the writer and the reader          ``record``   one line: what an arm said to an item
-``manifest``  what a run is made of              ``lines``    JSON lines, appended and fsynced
+``folder``    the writer and the reader          ``record``   one line: the answer of an arm to an item
+``manifest``  the settings of a run              ``lines``    JSON lines, appended and fsynced
 
     with RunWriter("out", manifest) as run:
         run.append(record)                       # on the disk when it returns

@@ -1,18 +1,18 @@
-"""A run folder, written and read.
+"""Write and read run folders.
 
-    manifest.json       first; what the run is made of (``manifest``)
+    manifest.json       first; the settings of the run (``manifest``)
     items.jsonl         one fsynced line for each item, arm and sample (``record``, ``lines``)
-    items.1.jsonl, ..   the same, of further processes: each file has one writer
-    metrics.json        last, when all is done
+    items.1.jsonl, ..   the same for further processes: each file has one writer
+    metrics.json        last, after all answers
     predictions/        the official file of each arm, for the official scripts
 
-Each file of lines may be compressed (``items.jsonl.gz``, ``cafe/NAME/scores.jsonl.gz``): it is read as it is.
-``compress_run`` does so with a finished run; the lines of one item follow each other and share most of their text, so
-that a run takes about a tenth.
+Each file of lines may be compressed (``items.jsonl.gz``, ``cafe/NAME/scores.jsonl.gz``), which readers accept.
+``compress_run`` does so with a finished run. The lines of one item are adjacent and share most of their text, so that
+the size falls to about a tenth.
 
-The writer goes on where a killed one stopped: what is there with status ok is done; what failed is tried again, and
-its new line follows the old one. A reader gets one record for each key: the ok one if there is one, else the last
-failure. Two ok lines of one key are damage.
+The writer resumes a killed run: records with status ok are finished; failed ones are retried, and the new line follows
+the old one. A reader yields one record per key: the ok one if present, else the last failure. Two ok lines of one key
+are damage.
 
 A reader takes a folder, a zip of one, or a lone ``items.jsonl``; and, for untrusted uploads,
 ``RunLimits``. A zip is read in place: nothing is unpacked, and no name inside it becomes a path.
@@ -43,16 +43,16 @@ _ITEMS = re.compile(r"items(?:\.(\d{1,4}))?\.jsonl(?:\.gz)?")
 
 @dataclass(frozen=True)
 class RunLimits:
-    """What a reader accepts. The defaults suit a visitor's upload; a user's own run needs none."""
+    """Limits of a reader. The defaults suit a visitor's upload; a user's own run needs none."""
 
-    max_bytes: int = 300_000_000  # of all files together, unpacked
+    max_bytes: int = 300_000_000  # all files together, unpacked
     max_lines: int = 200_000
     max_line_bytes: int = 4_000_000
     max_manifest_bytes: int = 4_000_000
     max_zip_entries: int = 5000
 
 
-_OWN = RunLimits(
+_OWN_LIMITS = RunLimits(
     max_bytes=1 << 50,
     max_lines=1 << 40,
     max_line_bytes=16_000_000,
@@ -65,7 +65,7 @@ _OWN = RunLimits(
 class RunWriter:
     """The writer of one process; use it in ``with``. ``rank`` numbers the processes of one run.
 
-    ``done`` has the keys that need no further work, ``failed`` the reasons of those to be tried again.
+    ``done`` has the keys of finished answers, ``failed`` the reasons of those to retry.
     """
 
     folder: Path
@@ -103,7 +103,7 @@ class RunWriter:
         self._lines.close()
 
     def refresh(self) -> None:
-        """Read again what is done, by this process and by the others."""
+        """Update the finished keys, of this process and of the others."""
         self.done, self.failed = set(), {}
         for record in read_run(self.folder).records():
             if record["status"] == "ok":
@@ -112,10 +112,10 @@ class RunWriter:
                 self.failed[record["key"]] = record["error"]
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Check and write one record. When this returns it is on the disk.
+        """Check and write one record. It is on the disk on return.
 
         Raises:
-            RunError: The record breaks the schema, or cannot be written.
+            RunError: The record violates the schema, or cannot be written.
         """
         line = check_record(record, f"a record of {self.folder}")
         if line["key"] in self.done:
@@ -128,13 +128,13 @@ class RunWriter:
             self.failed[line["key"]] = line["error"]
 
     def finish(self, metrics: Mapping[str, Any]) -> None:
-        """Write ``metrics.json``, complete or not at all."""
+        """Write ``metrics.json``, atomically."""
         write_json(self.folder / _METRICS, metrics)
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run as read: ``manifest`` ({} for a lone JSONL file), ``metrics`` (None before the end), and its records."""
+    """A run: ``manifest`` ({} for a lone JSONL file), ``metrics`` (None before the end), and its records."""
 
     name: str
     manifest: Mapping[str, Any]
@@ -143,7 +143,7 @@ class Run:
     _limits: RunLimits
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Yield one checked record for each key: the ok ones in the order of the files, then what failed to the end.
+        """Yield one checked record for each key: the ok ones in the order of the files, then the remaining failures.
 
         Raises:
             RunError: A line is damaged, or there are too many.
@@ -151,11 +151,13 @@ class Run:
         done: set[str] = set()
         failed: dict[str, dict[str, Any]] = {}
         lines = 0
-        for name, opened in self._files.items():
+        for name, open_file in self._files.items():
             where = f"{self.name}/{name}"
-            left = self._limits.max_lines - lines
-            with opened() as file:
-                for number, raw in read_lines(file, where, max_lines=left, max_line_bytes=self._limits.max_line_bytes):
+            max_lines = self._limits.max_lines - lines
+            with open_file() as file:
+                for number, raw in read_lines(
+                    file, where, max_lines=max_lines, max_line_bytes=self._limits.max_line_bytes
+                ):
                     lines += 1
                     record = check_record(raw, f"{where}, line {number}")
                     key = record["key"]
@@ -174,15 +176,15 @@ def read_run(source: str | Path, limits: RunLimits | None = None) -> Run:
 
     Args:
         source: A run folder, a zip of one, or a JSONL file of its lines.
-        limits: Bounds for uploads; none if not given.
+        limits: Limits for uploads; none by default.
 
     Returns:
-        The run; its lines are read when they are asked for.
+        The run; its lines are read lazily.
 
     Raises:
-        RunError: The source is no run, or passes a bound.
+        RunError: The source is no run, or exceeds a limit.
     """
-    path, limits = Path(source), limits or _OWN
+    path, limits = Path(source), limits or _OWN_LIMITS
     if path.is_dir():
         return _from_folder(path, limits)
     if not path.is_file():
@@ -194,12 +196,12 @@ def read_run(source: str | Path, limits: RunLimits | None = None) -> Run:
     return Run(name, {}, None, {path.name: lambda: open_lines(path, limits.max_bytes)}, limits)
 
 
-def open_lines(path: Path, max_bytes: int = _OWN.max_bytes) -> BinaryIO:
+def open_lines(path: Path, max_bytes: int = _OWN_LIMITS.max_bytes) -> BinaryIO:
     """Open a file of lines, compressed (``.gz``) or not, for reading.
 
     Args:
         path: The file.
-        max_bytes: The most that a compressed one may unpack to; its own word is not taken for it.
+        max_bytes: Largest unpacked size of a compressed file; its declared size is not trusted.
     """
     if path.suffix != ".gz":
         return path.open("rb")
@@ -209,13 +211,13 @@ def open_lines(path: Path, max_bytes: int = _OWN.max_bytes) -> BinaryIO:
 def compress_run(folder: str | Path) -> tuple[int, int]:
     """Compress the lines of a finished run in place.
 
-    The journals of judges and probes are removed where their results are there: they only serve to go on.
+    The journals of judges and probes are removed if their results exist: they only serve to resume.
 
     Returns:
         Bytes of the run before and after.
 
     Raises:
-        RunError: The folder is no run, or it is not finished.
+        RunError: The folder is no run, or the run is not finished.
     """
     folder = Path(folder)
     if not (folder / _MANIFEST).is_file() or not (folder / _METRICS).is_file():
@@ -224,7 +226,7 @@ def compress_run(folder: str | Path) -> tuple[int, int]:
     before = sum(path.stat().st_size for path in files)
     for pattern in ("items*.jsonl", "cafe/*/scores.jsonl", "cafe/probes.jsonl"):
         for path in sorted(folder.glob(pattern)):
-            # No time and no name in the header: equal lines give equal bytes.
+            # No time and no name in the header, so that equal lines give equal bytes.
             write_bytes(path.with_name(f"{path.name}.gz"), gzip.compress(path.read_bytes(), compresslevel=9, mtime=0))
             path.unlink()
     for path in folder.rglob(_METRICS):
@@ -261,8 +263,8 @@ def _from_zip(path: Path, limits: RunLimits) -> Run:
             entries: dict[str, zipfile.ZipInfo] = {}
             for info in archive.infolist():
                 inner = PurePosixPath(info.filename)
-                wanted = inner.name in (_MANIFEST, _METRICS) or _ITEMS.fullmatch(inner.name)
-                if wanted and len(inner.parts) <= 2 and not info.is_dir():  # in the root or in one folder
+                relevant = inner.name in (_MANIFEST, _METRICS) or _ITEMS.fullmatch(inner.name)
+                if relevant and len(inner.parts) <= 2 and not info.is_dir():  # in the root or in one folder
                     if inner.name in entries:
                         raise RunError(f"{path.name} holds {inner.name} twice: zip one run at a time")
                     if info.flag_bits & 1:
@@ -282,7 +284,7 @@ def _from_zip(path: Path, limits: RunLimits) -> Run:
     except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError) as error:
         raise RunError(f"{path.name} cannot be read as a zip ({error}): zip the run again") from None
 
-    # The sizes that the directory of the zip states are the sender's words: the stream is counted as it is read.
+    # The sizes in the directory of the zip are untrusted: the stream is counted while reading.
     files = {name: lambda info=entries[name]: open_member(path, info, limits.max_bytes) for name in items}
     return Run(path.stem, manifest, metrics, files, limits)
 
@@ -293,7 +295,7 @@ def open_member(path: Path, info: zipfile.ZipInfo, max_bytes: int) -> BinaryIO:
     Args:
         path: The zip.
         info: The file's entry.
-        max_bytes: The most that it may unpack to.
+        max_bytes: Largest unpacked size.
 
     Raises:
         RunError: The zip is damaged.
@@ -309,7 +311,7 @@ def open_member(path: Path, info: zipfile.ZipInfo, max_bytes: int) -> BinaryIO:
 
 
 class _LimitedLines(io.RawIOBase):
-    """A compressed file of lines that stops at a limit, and whose damage is a RunError."""
+    """A compressed file of lines with a limit on its size; damage raises a RunError."""
 
     def __init__(self, file: Any, where: str, limit: int, advice: str, archive: zipfile.ZipFile | None = None) -> None:
         super().__init__()
@@ -317,15 +319,15 @@ class _LimitedLines(io.RawIOBase):
         self._where, self._left, self._advice = where, limit, advice
 
     def readline(self, size: int | None = -1) -> bytes:  # what read_lines calls
-        return self._counted(self._file.readline, size)
+        return self._read_counted(self._file.readline, size)
 
     def read(self, size: int | None = -1) -> bytes:
-        return self._counted(self._file.read, size)
+        return self._read_counted(self._file.read, size)
 
-    def _counted(self, read: Callable[[int], bytes], size: int | None) -> bytes:
+    def _read_counted(self, reader: Callable[[int], bytes], size: int | None) -> bytes:
         try:
-            data = read(-1 if size is None else size)
-        except Exception as error:  # zlib, lzma and zipfile raise many kinds
+            data = reader(-1 if size is None else size)
+        except Exception as error:  # zlib, lzma and zipfile raise many types
             raise RunError(f"{self._where}: damaged ({error}); {self._advice}") from None
         self._left -= len(data)
         if self._left < 0:
@@ -353,15 +355,15 @@ def _check_size(size: int, where: str, limits: RunLimits) -> None:
 
 
 def _check_entries(path: Path, limits: RunLimits) -> None:
-    """Refuse a zip of very many files before ``zipfile`` makes half a kilobyte of objects of each.
+    """Refuse a zip with very many files before ``zipfile`` allocates half a kilobyte of objects for each.
 
-    What the zip says of their number is the sender's word, so the marks at which directory entries begin are counted.
+    The declared number of files is untrusted, so the signatures of directory entries are counted.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        found, place = 0, -1
-        while found <= limits.max_zip_entries and (place := data.find(b"PK\x01\x02", place + 1)) >= 0:
-            found += 1
-    if found > limits.max_zip_entries:
+        entries, place = 0, -1
+        while entries <= limits.max_zip_entries and (place := data.find(b"PK\x01\x02", place + 1)) >= 0:
+            entries += 1
+    if entries > limits.max_zip_entries:
         raise RunError(f"{path.name} holds more than {limits.max_zip_entries:,} files: zip the run's folder alone")
 
 

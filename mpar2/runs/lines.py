@@ -1,11 +1,10 @@
-"""JSON lines that survive ``kill -9``: appended and fsynced one by one; a torn last line is dropped.
+"""JSON lines that survive ``kill -9``: appended and fsynced one by one; an incomplete last line is dropped.
 
-A line counts when its newline is on the disk. What stands after the last newline is what a kill left in the middle of
-a write: the writer cuts it off, the reader passes over it (the writer may be at work). Any other line that is not a
-JSON object is damage, and an error with its number. The writer holds a lock (:mod:`mpar2.locks`) as long as it lives; a
-dead writer holds none.
+A line counts when its newline is on the disk. Text after the last newline is the remainder of an interrupted write: the
+writer cuts it off, the reader skips it (the writer may be active). Any other line that is not a JSON object is damage,
+and an error with its number. The writer holds a lock (:mod:`mpar2.locks`) during its life; a dead writer holds none.
 
-Lines may be untrusted input: their length and number are bounded, and numbers that are not JSON (NaN) are refused.
+Lines may be untrusted input: their length and number are bounded, and non-JSON numbers (NaN) are refused.
 """
 
 from __future__ import annotations
@@ -36,18 +35,18 @@ MAX_LINE_BYTES = 16_000_000
 
 
 class RunError(MPAR2Error, ValueError):
-    """A run folder cannot be written or read; the message says where and why."""
+    """A run folder cannot be written or read; the message gives the place and the reason."""
 
 
 def dump_json(value: Any, *, indent: int | None = None) -> bytes:
-    """Encode a value as JSON in UTF-8. A lone surrogate, which UTF-8 cannot hold, is written as a JSON escape.
+    """Encode a value as JSON in UTF-8. A lone surrogate, which UTF-8 cannot encode, becomes a JSON escape.
 
     Args:
-        value: Plain values.
-        indent: Spaces of each level; None writes one line.
+        value: Plain JSON values.
+        indent: Spaces per level; None writes one line.
 
     Raises:
-        ValueError: A number is NaN or infinite, which JSON does not have.
+        ValueError: A number is NaN or infinite, which is not JSON.
     """
     separators = (",", ":") if indent is None else None
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent, separators=separators)
@@ -55,14 +54,14 @@ def dump_json(value: Any, *, indent: int | None = None) -> bytes:
 
 
 def load_json(data: bytes, where: str) -> dict[str, Any]:
-    """Decode a JSON object whose texts are Unicode that can be written.
+    """Decode a JSON object whose strings are valid Unicode.
 
     Args:
         data: The bytes.
-        where: Names them in messages.
+        where: Name of the source in messages.
 
     Raises:
-        RunError: They are anything else.
+        RunError: The data is not such an object.
     """
     try:
         value = json.loads(data, parse_constant=_no_constant)
@@ -70,13 +69,13 @@ def load_json(data: bytes, where: str) -> dict[str, Any]:
         raise RunError(f"{where}: not JSON ({str(error)[:200]})") from None
     if not isinstance(value, dict):
         raise RunError(f"{where}: {type(value).__name__} where an object is needed")
-    if b"\\ud" in data.lower():  # maybe half of a surrogate pair, which no one can print or save: becomes "?"
+    if b"\\ud" in data.lower():  # maybe an unpaired surrogate, which cannot be printed or saved: becomes "?"
         value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
     return value
 
 
 def write_json(path: Path, value: Any, *, replace: bool = True) -> bool:
-    """Write a value as indented JSON, completely or not at all.
+    """Write a value as indented JSON, atomically.
 
     Args:
         path: The file.
@@ -84,7 +83,7 @@ def write_json(path: Path, value: Any, *, replace: bool = True) -> bool:
         replace: Whether an existing file is replaced.
 
     Returns:
-        False where an existing file was kept.
+        False if an existing file was kept.
 
     Raises:
         RunError: The file cannot be written.
@@ -93,11 +92,11 @@ def write_json(path: Path, value: Any, *, replace: bool = True) -> bool:
 
 
 def write_lines(path: Path, values: Iterable[Any]) -> None:
-    """Write values as lines of JSON, all or none.
+    """Write values as lines of JSON, atomically.
 
     Args:
         path: The file; an existing one is replaced.
-        values: Plain JSON values, one a line.
+        values: Plain JSON values, one per line.
 
     Raises:
         RunError: The file cannot be written.
@@ -106,15 +105,15 @@ def write_lines(path: Path, values: Iterable[Any]) -> None:
 
 
 def write_bytes(path: Path, data: bytes, *, replace: bool = True) -> bool:
-    """Write a file completely or not at all.
+    """Write a file atomically.
 
     Args:
         path: The file.
-        data: Its content.
+        data: Content of the file.
         replace: Whether an existing file is replaced.
 
     Returns:
-        False where an existing file was kept.
+        False if an existing file was kept.
 
     Raises:
         RunError: The file cannot be written.
@@ -148,7 +147,7 @@ def write_bytes(path: Path, data: bytes, *, replace: bool = True) -> bool:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in ``folder`` durable, where the system can."""
+    """Make the names in ``folder`` durable, if the system supports it."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:  # Windows cannot open a folder
@@ -160,14 +159,14 @@ def sync_folder(folder: Path) -> None:
 
 
 class LineWriter:
-    """The one writer of a file of JSON lines; use it in ``with``."""
+    """The single writer of a file of JSON lines; use it in ``with``."""
 
     def __init__(self, path: Path, error: type[RunError] = RunError) -> None:
-        """Open ``path``, and cut off what a kill left of a line.
+        """Open ``path``, and cut off an incomplete last line.
 
         Args:
-            path: The file; made if it is not there.
-            error: The class of the errors that are raised.
+            path: The file; created if missing.
+            error: Class of the raised errors.
 
         Raises:
             RunError: Another process writes the file.
@@ -196,9 +195,9 @@ class LineWriter:
         self.close()
 
     def append(self, record: dict[str, Any]) -> None:
-        """Write one record. When this returns its line is on the disk; if it raises, nothing of the line is.
+        """Write one record. On return its line is on the disk; on an error no part of it is.
 
-        Several threads may append at the same time: one ``fsync`` then serves all lines that were written before it.
+        Several threads may append concurrently: one ``fsync`` then covers all lines written before it.
 
         Raises:
             RunError: The file is closed, or cannot be written.
@@ -208,39 +207,39 @@ class LineWriter:
             with self._writing:
                 if self._file < 0:
                     raise self._error(f"{self.path} is closed")
-                before = os.fstat(self._file).st_size
+                start = os.fstat(self._file).st_size
                 try:
                     view = memoryview(data)
                     while view:
                         view = view[os.write(self._file, view) :]
                 except OSError:
-                    os.ftruncate(self._file, before)  # or the next line would be glued to the half of this one
+                    os.ftruncate(self._file, start)  # or the next line would be appended to half of this one
                     raise
                 self._written += 1
                 ticket = self._written
             with self._syncing:
                 if self._synced < ticket:
-                    written = self._written
+                    position = self._written
                     try:
                         os.fsync(self._file)
                     except OSError:
-                        self._take_back(before, before + len(data))
+                        self._take_back(start, start + len(data))
                         raise
-                    self._synced = written
+                    self._synced = position
         except OSError as error:
             raise self._error(
                 f"{self.path} cannot be written ({error.strerror}): free some space and start again; "
                 "what was written before is kept, and the run goes on from there"
             ) from error
 
-    def _take_back(self, before: int, after: int) -> None:
-        """Cut off the last line, where it is still the last."""
+    def _take_back(self, start: int, end: int) -> None:
+        """Remove the last line, unless another one follows."""
         with self._writing:
-            if os.fstat(self._file).st_size == after:
-                os.ftruncate(self._file, before)
+            if os.fstat(self._file).st_size == end:
+                os.ftruncate(self._file, start)
 
     def close(self) -> None:
-        with self._syncing, self._writing:  # not under the hands of a thread that writes
+        with self._syncing, self._writing:  # not while another thread writes
             if self._file >= 0:
                 os.close(self._file)
                 self._file = -1
@@ -251,11 +250,11 @@ class LineWriter:
     def _cut_torn_line(self) -> None:
         size = os.fstat(self._file).st_size
         keep, step = size, 65536
-        while keep > 0:  # look for the last newline from the end
+        while keep > 0:  # search backwards for the last newline
             start = max(0, keep - step)
-            found = os.pread(self._file, keep - start, start).rfind(b"\n")
-            if found >= 0:
-                keep = start + found + 1
+            newline = os.pread(self._file, keep - start, start).rfind(b"\n")
+            if newline >= 0:
+                keep = start + newline + 1
                 break
             keep = start
         if keep < size:
@@ -268,14 +267,14 @@ def read_lines(
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Read the objects of a file of JSON lines, with their line numbers from 1.
 
-    What follows the last newline counts where it is a whole object (some tools write no last newline); else it is what
-    a kill left of a line, and is left out.
+    Text after the last newline counts if it is a complete object (some tools write no last newline); else it is the
+    remainder of an interrupted write, and skipped.
 
     Args:
-        file: Opened for reading bytes.
-        where: Names the file in messages.
-        max_lines: Most lines; None for any number.
-        max_line_bytes: Most bytes of a line.
+        file: File opened for reading bytes.
+        where: Name of the file in messages.
+        max_lines: Largest number of lines; None for any number.
+        max_line_bytes: Largest size of a line, in bytes.
 
     Raises:
         RunError: A line is no JSON object or too long, or there are too many.
@@ -286,10 +285,10 @@ def read_lines(
             if len(line) > max_line_bytes:
                 raise RunError(f"{where}, line {number + 1}: longer than {max_line_bytes:,} bytes, no run writes that")
             try:
-                whole = load_json(line, where)
+                value = load_json(line, where)
             except RunError:
                 return
-            yield number + 1, whole
+            yield number + 1, value
             return
         number += 1
         if max_lines is not None and number > max_lines:

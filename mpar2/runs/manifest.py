@@ -1,11 +1,11 @@
-"""The manifest: what a run is made of, written before its first line.
+"""The manifest: the settings of a run, written before its first line.
 
     format, version   "mpar2-run", 1
     created           UTC
     benchmark         name, version, fingerprint, items, file name
     arms              each with model, adapter, their hashes, mode, prompt hash, decoding, samples, controls
-    seed              what all randomness starts from
-    engine            name, and what else changes its answers
+    seed              seed of all randomness
+    engine            name, and other options that change its answers
     environment       versions, git state, hardware, command: recorded, not compared
 
 Two manifests belong to one run if they agree in all but ``created`` and ``environment``. Keys are never part of it.
@@ -31,10 +31,10 @@ __all__ = ["FORMAT", "VERSION", "build_manifest", "check_manifest", "differences
 
 FORMAT = "mpar2-run"
 VERSION = 1
-_TOLD = ("created", "environment")
+_NOT_COMPARED = ("created", "environment")
 _PACKAGES = ("torch", "transformers", "peft", "numpy", "openai", "google-genai")
 _WHOLE_FILE_BYTES = 64_000_000
-_MOST_ARMS, _LONGEST_NAME = 1000, 200  # of an arm's name: as in a line of the run
+_MAX_ARMS, _MAX_NAME = 1000, 200  # of an arm's name: as in a line of the run
 _ARM_NUMBERS = ("max_new_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "samples", "items")
 _ARM_TEXTS = ("model", "adapter", "mode", "audio", "perception", "prompt_hash", "model_hash", "adapter_hash")
 
@@ -47,7 +47,7 @@ def build_manifest(
     engine: Mapping[str, Any],
     command: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Build the manifest of a run that starts now, on this machine.
+    """Build the manifest of a run that starts now on this machine.
 
     Args:
         benchmark: Name, version, fingerprint and number of items.
@@ -69,11 +69,11 @@ def build_manifest(
 
 
 def check_manifest(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Check a manifest before anything is computed with it.
+    """Check a manifest before it is used.
 
     Args:
         raw: The decoded file.
-        where: Names it in messages.
+        where: Name of the manifest in messages.
 
     Raises:
         RunError: It has another version, or a value of a wrong type.
@@ -81,24 +81,22 @@ def check_manifest(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
 
     def need(right: bool, name: str, value: Any, kind: str) -> None:
         if not right:
-            shown = repr(value) if len(repr(value)) <= 60 else repr(value)[:59] + "…"
-            raise RunError(f"{where}/manifest.json: '{name}' is {shown}; {kind} is needed")
+            text = repr(value) if len(repr(value)) <= 60 else repr(value)[:59] + "…"
+            raise RunError(f"{where}/manifest.json: '{name}' is {text}; {kind} is needed")
 
     if raw.get("format") != FORMAT:
         raise RunError(f"{where}/manifest.json is of another program: its format is {str(raw.get('format'))[:60]!r}")
     if raw.get("version") != VERSION:
         raise RunError(f"{where} is a run of version {str(raw.get('version'))[:20]}; this program reads {VERSION}")
     arms, benchmark = raw.get("arms"), raw.get("benchmark")
-    named = isinstance(arms, list) and all(isinstance(a, dict) and isinstance(a.get("name"), str) for a in arms)
-    if not named or not isinstance(benchmark, dict):
+    valid_arms = isinstance(arms, list) and all(isinstance(a, dict) and isinstance(a.get("name"), str) for a in arms)
+    if not valid_arms or not isinstance(benchmark, dict):
         raise RunError(f"{where}/manifest.json lacks its arms or its benchmark")
-    need(len(arms) <= _MOST_ARMS, "arms", len(arms), f"a list of at most {_MOST_ARMS}")
+    need(len(arms) <= _MAX_ARMS, "arms", len(arms), f"a list of at most {_MAX_ARMS}")
     names = [arm["name"] for arm in arms]
     need(len(set(names)) == len(names), "arms", names, "a name of its own for each")
     for arm in arms:
-        need(
-            0 < len(arm["name"]) <= _LONGEST_NAME, "name", arm["name"], f"a text of at most {_LONGEST_NAME} characters"
-        )
+        need(0 < len(arm["name"]) <= _MAX_NAME, "name", arm["name"], f"a text of at most {_MAX_NAME} characters")
         for name in _ARM_NUMBERS:
             need(arm.get(name) is None or _is_number(arm[name]), name, arm.get(name), "a number")
         for name in _ARM_TEXTS:
@@ -111,34 +109,34 @@ def check_manifest(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < 1e15  # nothing counted or set here is larger; false for NaN
+    return type(value) in (int, float) and abs(value) < 1e15  # no count or setting is larger; false for NaN
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """List in what two manifests describe different runs; ``created`` and ``environment`` do not count.
+    """Compare two manifests, without ``created`` and ``environment``.
 
     Args:
         old: The manifest of a run.
-        new: The manifest of what is to be written into it.
+        new: The manifest to compare it with.
 
     Returns:
-        One line for each value; empty for one run.
+        One line for each difference; empty for manifests of one run.
 
     >>> differences({"seed": 1, "created": "a"}, {"seed": 2, "created": "b"})
     ['seed: 1, now 2']
     """
-    before = dict(_leaves({name: value for name, value in old.items() if name not in _TOLD}))
-    after = dict(_leaves({name: value for name, value in new.items() if name not in _TOLD}))
+    old_values = dict(_leaves({name: value for name, value in old.items() if name not in _NOT_COMPARED}))
+    new_values = dict(_leaves({name: value for name, value in new.items() if name not in _NOT_COMPARED}))
     missing = "nothing"
     return [
-        f"{name}: {before.get(name, missing)!s}, now {after.get(name, missing)!s}"
-        for name in dict.fromkeys([*before, *after])
-        if before.get(name, missing) != after.get(name, missing)
+        f"{name}: {old_values.get(name, missing)!s}, now {new_values.get(name, missing)!s}"
+        for name in dict.fromkeys([*old_values, *new_values])
+        if old_values.get(name, missing) != new_values.get(name, missing)
     ]
 
 
 def environment() -> dict[str, Any]:
-    """Return versions, state of the source, and hardware; no path and no name of the machine."""
+    """Return versions, git state, and hardware, without paths and host names."""
     return {
         "versions": {"mpar2": __version__, "python": platform.python_version()} | _versions(),
         "git": _git(),
@@ -151,8 +149,8 @@ def environment() -> dict[str, Any]:
 def weights_hash(folder: str | Path) -> str:
     """Compute the sha256 of a checkpoint's files: names, sizes and content.
 
-    Of files above 64 MB the first and last megabyte count, so that 15 GB of weights take no minute. Two trainings
-    differ in every megabyte; this is no protection against forgery.
+    For files above 64 MB only the first and last megabyte count, so that 15 GB of weights are hashed quickly. Two
+    trainings differ in every megabyte; this does not protect against forgery.
     """
     digest = hashlib.sha256()
     for path in sorted(Path(folder).iterdir()):
@@ -176,7 +174,7 @@ def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
             yield from _leaves(inner, f"{name}.{key}" if name else str(key))
     elif isinstance(value, list) and value:
         for index, inner in enumerate(value):
-            # arms are known by their names: a difference says which one
+            # arms are compared by name, which the message includes
             label = inner.get("name", index) if isinstance(inner, Mapping) else index
             yield from _leaves(inner, f"{name}[{label}]")
     else:
@@ -184,33 +182,33 @@ def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _versions() -> dict[str, str]:
-    found: dict[str, str] = {}
+    versions: dict[str, str] = {}
     for package in _PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def _git() -> str | None:
-    """Return the commit of this source, with "+changes" where files differ from it; None outside of its repository."""
-    here = Path(__file__).resolve().parent
+    """Return the commit of this source, with "+changes" if files differ from it; None outside of its repository."""
+    folder = Path(__file__).resolve().parent
 
     def ask(*arguments: str) -> str:
-        command = ["git", "-C", str(here), *arguments]
+        command = ["git", "-C", str(folder), *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
 
     try:
         if not ask("ls-files", Path(__file__).name):
-            return None  # installed inside someone else's repository
+            return None  # installed inside another repository
         return ask("rev-parse", "HEAD") + ("+changes" if ask("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.SubprocessError):
         return None
 
 
 def _gpus() -> list[str]:
-    torch = sys.modules.get("torch")  # only asked where an engine has loaded it
+    torch = sys.modules.get("torch")  # only if an engine has loaded it
     if torch is None or not torch.cuda.is_available():
         return []
     return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]

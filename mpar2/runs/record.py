@@ -1,20 +1,20 @@
-"""One line of ``items.jsonl``: the answer of one arm to one item in one sample, or why there is none.
+"""One line of ``items.jsonl``: the answer of one arm to one item in one sample, or the reason for its failure.
 
     key            "<id>|<arm>|<sample>"; once with status ok, any number of times before that with status error
     id, arm        of the item and of the arm; sample counts from 0
     status, error  "ok", or "error" with the reason
-    item           the item as :func:`mpar2.question.item_to_json` has it: question, choices, answer, truth
-    text           all that was generated; answer: the words of its answer; choice: the choice that they name
-    prediction     what the official rule gets: the choice, else the answer, else the reply (``mpar2.answers``)
-    tokens         generated tokens; token_ends: where each one ends in text (characters), None from servers
+    item           the item in the format of :func:`mpar2.question.item_to_json`: question, choices, answer, truth
+    text           the generated text; answer: the words of its answer; choice: the choice that they name
+    prediction     input of the official rule: the choice, else the answer, else the reply (``mpar2.answers``)
+    tokens         generated tokens; token_ends: end of each one in text (characters), None from servers
     seconds        wall time of this answer, from the start of its batch
     audio_seconds  audio that the model received; finish: "stop" or "length"
     attention      {"ratio": per token, "corrected": per token, "audio_positions": n, "frame_s": seconds of a position}
                    (``mpar2.attention``), or None
-    served_model   the model that a server said it ran
+    served_model   the model that a server reports
 
-A line may be untrusted, so ``check_record`` checks every field before it is used: types, lengths,
-finite numbers. Fields that are not in this list are dropped.
+A line may be untrusted, so ``check_record`` checks every field before use: types, lengths, finite numbers. Unknown
+fields are dropped.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _MAX_NUMBERS = 2_000_000  # of one attention record
 
 
 def record_key(id: str, arm: str, sample: int) -> str:
-    """Return the key of a line. Arm names have no "|", so it can be read back from its end.
+    """Return the key of a line. Arm names have no "|", so it can be parsed from its end.
 
     Args:
-        id: Of the item.
-        arm: Its name.
+        id: Id of the item.
+        arm: Name of the arm.
         sample: Number of the answer, from 0.
 
     Returns:
@@ -50,7 +50,7 @@ def record_key(id: str, arm: str, sample: int) -> str:
 
 
 def item_of(record: Mapping[str, Any]) -> Item:
-    """Return the item that a line is about.
+    """Return the item of a line.
 
     Args:
         record: A line of a run.
@@ -65,7 +65,7 @@ _PARTICULAR = re.compile(r"audio file .+? is not there|'[^']*'|\"[^\"]*\"|\d[\d.
 
 
 def kind_of_message(message: str) -> str:
-    """Return a message without what is particular to one item: names, numbers, quoted words.
+    """Return a message without details of one item: names, numbers, quoted words.
 
     >>> kind_of_message("the audio file a/1.wav is not there") == kind_of_message("the audio file b.wav is not there")
     True
@@ -74,14 +74,14 @@ def kind_of_message(message: str) -> str:
 
 
 def check_record(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return the known fields of a line, each of the right type and within its bounds.
+    """Return the known fields of a line, each of the right type and within its limits.
 
     Args:
         raw: The object of the line, untrusted.
-        where: Names the line in messages.
+        where: Name of the line in messages.
 
     Raises:
-        RunError: A field is missing or wrong, or they contradict each other.
+        RunError: A field is missing or invalid, or fields contradict each other.
     """
     record: dict[str, Any] = {}
     for name, check in _FIELDS.items():
@@ -103,7 +103,7 @@ def _text(limit: int, *, needed: bool = False) -> Callable[[Any], str | None]:
         if value is None and not needed:
             return None
         if not isinstance(value, str):
-            raise ValueError(f"is {_show(value)}; a text is needed")
+            raise ValueError(f"is {_quote(value)}; a text is needed")
         if len(value) > limit:
             raise ValueError(f"has {len(value):,} characters; the limit is {limit:,}")
         if needed and not value:
@@ -118,7 +118,7 @@ def _one_of(*words: str, needed: bool = False) -> Callable[[Any], str | None]:
         if value is None and not needed:
             return None
         if value not in words:
-            raise ValueError(f"is {_show(value)}; it must be one of {', '.join(words)}")
+            raise ValueError(f"is {_quote(value)}; it must be one of {', '.join(words)}")
         return value
 
     return check
@@ -129,7 +129,7 @@ def _count(limit: int, *, needed: bool = False) -> Callable[[Any], int | None]:
         if value is None and not needed:
             return None
         if type(value) is not int or not 0 <= value <= limit:
-            raise ValueError(f"is {_show(value)}; a whole number from 0 to {limit:,} is needed")
+            raise ValueError(f"is {_quote(value)}; a whole number from 0 to {limit:,} is needed")
         return value
 
     return check
@@ -139,20 +139,20 @@ def _seconds(value: Any) -> float | None:
     if value is None:
         return None
     if not _is_number(value) or not 0 <= value <= 1e9:
-        raise ValueError(f"is {_show(value)}; a number of seconds is needed")
+        raise ValueError(f"is {_quote(value)}; a number of seconds is needed")
     return float(value)
 
 
 def _day(value: Any) -> float | None:
-    """Return seconds of a recording: views draw an axis of them."""
+    """Check the duration of a recording in seconds, which becomes an axis of plots."""
     if value is not None and _seconds(value) > 86_400:  # type: ignore[operator]
-        raise ValueError(f"is {_show(value)}; a recording has at most a day (86,400 s)")
+        raise ValueError(f"is {_quote(value)}; a recording has at most a day (86,400 s)")
     return _seconds(value)
 
 
 def _item(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError(f"is {_show(value)}; an object is needed")
+        raise ValueError(f"is {_quote(value)}; an object is needed")
     try:
         item = item_from_json(value, id="")
     except QuestionError as error:
@@ -177,11 +177,11 @@ def _ends(value: Any) -> list[int] | None:
 
 
 def _numbers(value: Any) -> dict[str, Any] | None:
-    """Check the attention of a record: names over numbers, texts, and lists of numbers (of lists of numbers)."""
+    """Check the attention of a record: names mapped to numbers, strings, and (nested) lists of numbers."""
     if value is None:
         return None
     if not isinstance(value, dict) or len(value) > 64:
-        raise ValueError(f"is {_show(value)}; an object of a few lists is needed")
+        raise ValueError(f"is {_quote(value)}; an object of a few lists is needed")
     budget = _MAX_NUMBERS
     stack: list[tuple[Any, int]] = [(inner, 0) for inner in value.values()]
     while stack:
@@ -194,7 +194,7 @@ def _numbers(value: Any) -> dict[str, Any] | None:
         elif isinstance(inner, str):
             _text(MAX_LABEL_CHARS)(inner)
         elif not (inner is None or isinstance(inner, bool) or _is_number(inner)):
-            raise ValueError(f"holds {_show(inner)}; numbers, short texts and lists of numbers are allowed")
+            raise ValueError(f"holds {_quote(inner)}; numbers, short texts and lists of numbers are allowed")
     return value
 
 
@@ -202,7 +202,7 @@ def _warnings(value: Any) -> list[str] | None:
     if value is None or value == []:
         return None
     if not isinstance(value, list) or len(value) > 20 or not all(isinstance(line, str) for line in value):
-        raise ValueError(f"is {_show(value)}; a list of at most 20 texts is needed")
+        raise ValueError(f"is {_quote(value)}; a list of at most 20 texts is needed")
     return [line[:500] for line in value]
 
 
@@ -210,7 +210,7 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) < 1e300 and math.isfinite(value)
 
 
-def _show(value: Any) -> str:
+def _quote(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:59] + "…"
 
