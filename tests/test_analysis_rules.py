@@ -198,6 +198,10 @@ SMALL_SENTENCES = [
     ("small-scenes", "base cot", "mpar2", "label_precision"),
     ("small-scenes", "base cot", "mpar2", "acc_per"),
     ("small-scenes", "mpar2", "mpar2, true events given", "accuracy"),
+    *(
+        ("small-recordings", "base cot", "mpar2", name)
+        for name in ("accuracy", "acc_per", "label_recall", "label_precision")
+    ),
 ]
 TINY_SENTENCES = [
     *(
