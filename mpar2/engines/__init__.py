@@ -8,6 +8,7 @@
 ``processor``     the model's inputs from a clip and messages, without vision libraries
 ``checkpoint``    models and their adapters, loaded by name
 ``rows``          weights quantised to int8 by rows, half the size of bfloat16
+``int8_linear``   linear layers over such rows, for decoding on a CPU
 ``precision``     the precision in which this processor multiplies fastest
 ``inputs``        clips and questions as prompts; the output of the audio encoder
 ``probe``         records attention while a model generates
