@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,11 @@ from mpar2.cafe.schema import MentionKind, Truth
 from mpar2.cafe.validation.perturbation import tagged_truth
 from mpar2.cli import main
 from mpar2.question import Event
-from mpar2.tagger import ORIGIN, TaggedEvent, Tagging, errors, frame_scores, tag
+from mpar2.tagger import ORIGIN, TaggedEvent, Tagging, errors, frame_scores, tag, tagging
 from mpar2.tagger.names import audioset_names, label_members, label_of
 from mpar2.tagger.profile import EventSettings
 from mpar2.tagger.tagging import events_of
+from mpar2.threads import in_own_thread
 from tests.test_cafe_paid import bare_run
 
 RATE = 16_000
@@ -169,3 +171,24 @@ def test_a_plucked_string_is_an_instrument() -> None:
     instruments = {"harp", "guitar", "piano", "zither", "music"}
     assert instruments & {event.label for event in (*found.events, *found.unsure)}
     assert {event.label for event in found.events} <= instruments
+
+
+def test_the_tagger_computes_in_a_thread_that_ends(monkeypatch) -> None:
+    """A thread that has computed keeps OpenMP threads, which slow a model down that decodes beside them."""
+    threads = []
+    compute = tagging._frame_scores
+
+    def recorded(*args):
+        threads.append(threading.current_thread())
+        return compute(*args)
+
+    monkeypatch.setattr(tagging, "_frame_scores", recorded)
+    clip = load_clip((16_000, np.sin(np.arange(16_000) * 0.3).astype(np.float32) * 0.3))
+    assert frame_scores(clip).shape == (13, 521)
+    threads[0].join(5)
+    assert threads[0] is not threading.current_thread() and not threads[0].is_alive()
+
+
+def test_an_error_in_an_own_thread_is_raised() -> None:
+    with pytest.raises(ZeroDivisionError):
+        in_own_thread(divmod, 1, 0)

@@ -24,6 +24,7 @@ from mpar2.cafe.schema import Truth
 from mpar2.question import Event
 from mpar2.tagger.names import GENERAL, label_families, label_members
 from mpar2.tagger.profile import EventSettings, settings
+from mpar2.threads import in_own_thread
 
 if TYPE_CHECKING:
     import torch
@@ -85,14 +86,17 @@ def frame_scores(clip: Clip, net: TaggerNet | None = None) -> np.ndarray:
     Returns:
         (frames, 521) in [0, 1], one frame every 80 ms; zeros for silence.
     """
+    frames = max(1, math.ceil(clip.seconds / FRAME_S))
+    if float(np.abs(clip.samples).max(initial=0.0)) < _SILENCE_PEAK:
+        return np.zeros((frames, 521), np.float32)
+    return in_own_thread(_frame_scores, clip, frames, net or _net())
+
+
+def _frame_scores(clip: Clip, frames: int, net: TaggerNet) -> np.ndarray:
     import torch
 
     from mpar2.tagger.model import FLOOR, STRIDE, log_mel, power_spectrum
 
-    frames = max(1, math.ceil(clip.seconds / FRAME_S))
-    if float(np.abs(clip.samples).max(initial=0.0)) < _SILENCE_PEAK:
-        return np.zeros((frames, 521), np.float32)
-    net = net or _net()
     with torch.inference_mode():
         mel = log_mel(power_spectrum(torch.from_numpy(clip.samples.copy())))
         length = max(_MIN_FRAMES, STRIDE * frames, STRIDE * math.ceil(len(mel) / STRIDE))
