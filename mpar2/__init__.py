@@ -22,7 +22,7 @@ Contents, in the order in which data flows:
 ``export``     checkpoints and adapters in the layouts that other programs serve
 ``gguf_converter``  llama.cpp's converter, run by ``export``
 ``errors``     the base of all errors; ``locks``, one process at a time on a file;
-               ``terminal``, text cleaned for printing
+               ``terminal``, text cleaned for printing; ``threads``, work in a thread that ends
 ``cli``        the command line; ``commands``, one module for each
 
 Importing this package is fast and needs neither torch nor a key.
