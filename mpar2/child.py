@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import json
 import os
 import re
@@ -293,10 +294,13 @@ def _serve(
             raise
         except MPAR2Error as error:
             last = {"fault": "refused", "words": str(error)}
-        except MemoryError:
-            last = {"fault": "memory"}
         except Exception as error:  # an exception of a library on this file
-            last = {"fault": "failed", "words": type(error).__name__, "trace": traceback.format_exc()[-_TRACE_CHARS:]}
+            # A file that cannot be mapped for lack of memory is an OSError.
+            if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+                last = {"fault": "memory"}
+            else:
+                trace = traceback.format_exc()[-_TRACE_CHARS:]
+                last = {"fault": "failed", "words": type(error).__name__, "trace": trace}
         del body
         _send(replies, last)
 

@@ -78,7 +78,7 @@ def test_every_codec_with_every_number_of_channels(channels: int) -> None:
 
 
 FAULTS = """
-import ctypes, os, runpy, sys, time
+import ctypes, mmap, os, runpy, sys, time
 import mpar2.audio
 read = mpar2.audio.read_samples
 leaked = []
@@ -94,6 +94,8 @@ def read_samples(source, limits):
         time.sleep(1000)
     if source == b"grow":
         bytearray(20_000_000_000)
+    if source == b"map":
+        mmap.mmap(-1, 20_000_000_000)
     if source == b"leak":  # damage that only a later file meets
         leaked.append(1)
     elif leaked:
@@ -128,9 +130,10 @@ def test_a_crash_is_a_message_and_the_next_file_is_served(faulty: None, content:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of address space are those of Linux")
-def test_memory_is_limited(faulty: None) -> None:
+@pytest.mark.parametrize("content", [b"grow", b"map"])
+def test_memory_is_limited(faulty: None, content: bytes) -> None:
     for _ in range(2):  # in a new process, and in one that has decoded a file before
-        assert "more memory" in refused(b"grow")
+        assert "more memory" in refused(content)
         assert load_clip(good_wav()).seconds == 1.0
 
 
