@@ -10,7 +10,7 @@ from mpar2.engines.base import Arm, Decoding, Generation, Request
 from mpar2.engines.names import BASE, CHECKPOINTS, TRAINED
 from mpar2.engines.transformers import TransformersEngine
 from mpar2.trace import is_wellformed
-from pages.examples import Example, first_example, load_examples, stored_comparison
+from pages.examples import EXAMPLES, Example, first_example, load_examples, stored_comparison
 
 MEGABYTES = {"small-base": 160, "small-mpar2": 25, "tiny-base": 30, "tiny-mpar2": 5}
 ASKED = 8  # examples, the shortest: the pair runs on whatever processor there is
@@ -37,7 +37,7 @@ def test_a_checkpoint_is_small_in_files_that_a_repository_takes_and_has_a_card(n
 
 
 def test_nothing_says_where_it_was_made() -> None:
-    for path in CHECKPOINTS.rglob("*.json"):
+    for path in (*CHECKPOINTS.rglob("*.json"), *(EXAMPLES / "runs").rglob("*.json")):
         text = path.read_text(encoding="utf-8")
         assert "/root/" not in text and "/home/" not in text and "/work/" not in text, path.name
     for base, adapter in ((BASE, TRAINED), ("tiny-base", "tiny-mpar2")):
