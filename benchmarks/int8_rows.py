@@ -1,12 +1,12 @@
-"""Time of a token while base and MPAR² decode side by side: int8 rows as they are, against products of floats.
+"""Time per token of base and MPAR² decoded side by side: products with int8 rows, against products of floats.
 
     python -m benchmarks.int8_rows [--base small-base] [--adapter small-mpar2] [--tokens 64] [--rounds 3]
 
-Two rows in one batch on the CPU, noise of 6 s, attention recorded. ``rows`` is what an engine does with a checkpoint of
-int8 rows where no precision is named; ``floats`` names the precision that is chosen by itself. The time of a token is
-the difference between a long and a short trace of the same requests, in seconds of the clock and of the processor.
-The ways alternate; medians over the rounds, and how many of the first tokens are the same. As a laptop without AVX-512
-sees it: ``ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2``.
+One batch of two rows on the CPU, 6 s of noise, attention recorded. ``rows`` is an engine without a named precision:
+it multiplies with the stored rows. ``floats`` is an engine with the processor's fast precision named. The time per
+token is the difference between a long and a short trace of the same requests, in wall time and in processor time. Both
+engines take turns; the result is the median over the rounds, with the number of first tokens that are equal. To
+measure without AVX-512: ``ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mpar2.engines.names import BASE, TRAINED
 from mpar2.engines.precision import fast_dtype
 from mpar2.engines.transformers import TransformersEngine
 
-_SHORT = 4  # tokens of the trace whose time is taken off
+_SHORT = 4  # tokens of the short trace
 
 
 def main() -> None:
@@ -42,7 +42,7 @@ def main() -> None:
     }
 
     def generate(engine: TransformersEngine, tokens: int) -> tuple[float, float, list[Generation]]:
-        """Return seconds of the clock, seconds of the processor, and the traces, none of which may end early."""
+        """Return wall time and processor time in seconds, and the traces."""
         decoding = Decoding(max_new_tokens=tokens, temperature=1.0, seed=0)
         clock, processor = time.perf_counter(), time.process_time()
         traces = engine.generate_batch(

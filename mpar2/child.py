@@ -295,14 +295,28 @@ def _serve(
         except MPAR2Error as error:
             last = {"fault": "refused", "words": str(error)}
         except Exception as error:  # an exception of a library on this file
-            # A file that cannot be mapped for lack of memory is an OSError.
-            if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+            if _is_out_of_memory(error):
                 last = {"fault": "memory"}
             else:
                 trace = traceback.format_exc()[-_TRACE_CHARS:]
                 last = {"fault": "failed", "words": type(error).__name__, "trace": trace}
         del body
         _send(replies, last)
+
+
+def _is_out_of_memory(error: BaseException | None) -> bool:
+    """Return whether an exception, or one that led to it, reports that no memory was left.
+
+    Besides ``MemoryError`` these are an ``OSError`` of a file that cannot be mapped, an ``ImportError`` of a library
+    that cannot be mapped (it has a message alone), and a thread without memory for its stack.
+    """
+    while error is not None:
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+            return True
+        if os.strerror(errno.ENOMEM) in str(error) or "can't start new thread" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _address_space() -> int:

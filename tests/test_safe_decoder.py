@@ -78,7 +78,7 @@ def test_every_codec_with_every_number_of_channels(channels: int) -> None:
 
 
 FAULTS = """
-import ctypes, mmap, os, runpy, sys, time
+import ctypes, mmap, os, runpy, sys, threading, time
 import mpar2.audio
 read = mpar2.audio.read_samples
 leaked = []
@@ -96,6 +96,16 @@ def read_samples(source, limits):
         bytearray(20_000_000_000)
     if source == b"map":
         mmap.mmap(-1, 20_000_000_000)
+    if source == b"wrapped":  # a library that replaces the error by its own
+        try:
+            mmap.mmap(-1, 20_000_000_000)
+        except OSError as error:
+            raise ValueError("not readable") from error
+    if source == b"import":
+        raise ImportError("libx.so: failed to map segment from shared object: Cannot allocate memory")
+    if source == b"thread":
+        threading.stack_size(20_000_000_000)
+        threading.Thread(target=print).start()
     if source == b"leak":  # damage that only a later file meets
         leaked.append(1)
     elif leaked:
@@ -130,7 +140,7 @@ def test_a_crash_is_a_message_and_the_next_file_is_served(faulty: None, content:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of address space are those of Linux")
-@pytest.mark.parametrize("content", [b"grow", b"map"])
+@pytest.mark.parametrize("content", [b"grow", b"map", b"wrapped", b"import", b"thread"])
 def test_memory_is_limited(faulty: None, content: bytes) -> None:
     for _ in range(2):  # in a new process, and in one that has decoded a file before
         assert "more memory" in refused(content)

@@ -1,8 +1,8 @@
 """Linear layers over int8 rows, for decoding on a CPU: ``Int8Linear``.
 
-Decoding reads every weight once for each token, so that its time is that of reading memory; an int8 row is half a
-bfloat16 one. For few inputs PyTorch's weight-only int8 product reads the rows as they are (in bfloat16, which needs no
-special processor). For many, as in the pass over a prompt, the rows are cast to the model's precision layer by layer.
+Decoding reads every weight once for each token, so the memory bandwidth limits it, and int8 needs half the bytes of
+bfloat16. For few inputs PyTorch's weight-only int8 product reads the rows directly. Its inputs are bfloat16, which is
+fast for it on every processor. For many inputs, as in the prefill, each layer casts its rows to the model's precision.
 Times: ``benchmarks/README.md``.
 """
 
@@ -13,9 +13,9 @@ from torch import nn
 
 __all__ = ["Int8Linear", "float_rows", "int8_rows"]
 
-_ROWS = 512  # that are converted at a time: no float32 copy of the whole matrix
-_FEW = 8  # inputs up to which the weight-only product is faster than a cast of the rows
-_COLUMNS = 16  # the weight-only product takes rows of multiples of it
+_ROWS = 512  # rows converted at a time, to avoid a float32 copy of the whole matrix
+_FEW = 8  # largest number of inputs for which the weight-only product is faster than the cast
+_COLUMNS = 16  # the weight-only product needs a multiple of this number of columns
 
 
 def int8_rows(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -51,7 +51,7 @@ class Int8Linear(nn.Linear):
         rows: Int8 (out, in).
         scale: Of each row, (out,).
         bias: (out,), or None.
-        dtype: Precision that the layer is used in with many inputs.
+        dtype: Precision of the products with many inputs.
     """
 
     def __init__(self, rows: torch.Tensor, scale: torch.Tensor, bias: nn.Parameter | None, dtype: torch.dtype) -> None:
@@ -62,11 +62,11 @@ class Int8Linear(nn.Linear):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Return (..., out) in the precision of ``input``, (..., in)."""
-        flat = input.reshape(-1, self.in_features).contiguous()  # the int8 product does not look at strides
+        flat = input.reshape(-1, self.in_features).contiguous()  # the int8 product ignores strides
         if len(flat) <= _FEW and self.in_features % _COLUMNS == 0:
             scale = self.scale.to(torch.bfloat16)
             output = torch._weight_int8pack_mm(flat.to(torch.bfloat16), self.weight, scale).to(input.dtype)
-        else:  # int8 numbers are exact in bfloat16
+        else:  # the cast is exact: bfloat16 represents every int8 number
             output = nn.functional.linear(flat, self.weight.to(input.dtype)) * self.scale
         output = output.view(*input.shape[:-1], self.out_features)
         return output if self.bias is None else output + self.bias

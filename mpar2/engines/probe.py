@@ -202,11 +202,11 @@ def _scores(query: torch.Tensor, key: torch.Tensor, scaling: float) -> torch.Ten
 def _attention(
     module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: Any, **kwargs: Any
 ) -> tuple[torch.Tensor, None]:
-    probe = _listening.get()
+    probe, scaling = _listening.get(), kwargs.get("scaling") or query.shape[-1] ** -0.5
     if probe is not None:
-        probe.observe(module.layer_idx, query, key, attention_mask, kwargs.get("scaling") or query.shape[-1] ** -0.5)
+        probe.observe(module.layer_idx, query, key, attention_mask, scaling)
     if query.shape[2] == 1 and query.device.type == "cpu" and not query.requires_grad:
-        return _one_query(query, key, value, attention_mask, kwargs.get("scaling") or query.shape[-1] ** -0.5), None
+        return _one_query(query, key, value, attention_mask, scaling), None
     return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
 
 
@@ -215,8 +215,8 @@ def _one_query(
 ) -> torch.Tensor:
     """Compute attention of one query: (B, 1, H, D), scores and softmax in float32.
 
-    Heads that share keys are multiplied together. The stock function repeats keys and values for each head, and its
-    fused operator is made for many queries (``benchmarks/README.md``).
+    Query heads that share a key head are multiplied together. The stock function repeats keys and values for each query
+    head, and its fused operator is slow for one query (times: ``benchmarks/README.md``).
 
     Args:
         query: (B, H, 1, D).

@@ -96,6 +96,7 @@ def teach(
     """
     datasets = [load_pooled(folder) for folder in features]
     scenes = [scene for folder_scenes, _, _ in datasets for scene in folder_scenes]
+    clips = [outputs[:count] for _, pooled, counts in datasets for outputs, count in zip(pooled, counts, strict=True)]
     n_train = len(datasets[0][0]) if datasets else 0  # scenes of the tower's training recordings come first
     basis = frame_basis(model, processor.tokenizer)
     peft_model, parameters = adapt(model, lesson.rank, start=start, projection=projection, seed=seed)
@@ -112,9 +113,7 @@ def teach(
         first = rng.randrange(stride)
 
         def pooled_of(row: int) -> np.ndarray:
-            _, pooled, counts = datasets[row >= n_train]
-            row -= n_train * (row >= n_train)
-            return pooled[row][first : int(counts[row]) : stride]
+            return clips[row][first::stride]
 
         encode = Encoder(processor, basis, pooled_of, step, (stride,), simulated_targets)
         chats = []
