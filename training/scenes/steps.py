@@ -75,6 +75,9 @@ Plan = list[Step]
 def _presence(scene: Scene, sq: ScenedQuestion, rng: random.Random) -> Plan:
     if sq.kind == "what":
         label = sq.value
+        if not sq.question.choices:
+            infer = f"only {singular(label)} {_verb(label, 'is', 'are')} heard"
+            return [_step("Which sound is heard?", scene, sq.evidence, infer)]
         ask = rng.choice(("Which of the choices is heard?", "Is one of the choices heard?"))
         infer = rng.choice(
             (f"of the choices, only {singular(label)} is heard", f"only {singular(label)} is among the choices")

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mpar2.cafe.sound_classes import CLASSES
 from mpar2.prompts import prompt_text
@@ -61,6 +61,7 @@ _OPEN_REQUESTS = (
     "Tell me what this recording holds.",
     "What is making the noise?",
     "Can you list what you hear?",
+    "Which sound is it?",
 )
 _PRESENCE_REQUESTS = ("Do you hear {}?", "Is there {} in the clip?", "Can {} be heard?", "Does it contain {}?")
 _CHOICE_REQUESTS = (
@@ -217,7 +218,8 @@ def _list_questions(scene: Scene, rng: random.Random) -> list[ScenedQuestion]:
 def chain_turns(scene: Scene, rng: random.Random) -> Turns:
     """Return a question and its MPAR² chain, sometimes with one more question.
 
-    A silent clip gets a question about its sounds, and no chain.
+    A silent clip gets a question about its sounds, and no chain. Half of the questions which sound a clip of one class
+    holds have no choices.
 
     Args:
         scene: The scene.
@@ -229,6 +231,9 @@ def chain_turns(scene: Scene, rng: random.Random) -> Turns:
     if len(scene.events) == 1 and rng.random() < 0.5:  # the usual question about a single recording
         questions = sorted(questions, key=lambda q: q.kind != "what")
     sq, *rest = questions
+    if sq.kind == "what" and len({event.label for event in scene.events}) == 1 and rng.random() < 0.5:
+        open_question = replace(sq.question, text=rng.choice(_OPEN_REQUESTS), choices=(), answer=singular(sq.value))
+        sq = replace(sq, question=open_question)
     question = sq.question
     if sq.kind not in LOUDNESS_KINDS and rng.random() < 0.25:
         question = question_after_events(question, scene)  # given events take precedence over the audio
