@@ -475,59 +475,21 @@ WEAK: frozenset[str] = frozenset(_WEAK_WORDS.split("|"))
 
 #: words that name a family -> the family
 GENERAL: dict[str, str] = {
-    "animal": "animal",
-    "animal sound": "animal",
-    "animal noise": "animal",
-    "animal call": "animal",
-    "animal vocalization": "animal",
-    "creature": "animal",
-    "human sound": "human",
-    "human activity": "human",
-    "human voice": "human",
-    "vehicle": "vehicle",
-    "vehicle sound": "vehicle",
-    "music": "music",
-    **dict.fromkeys(("wind instrument", "brass instrument", "percussion instrument", "stringed instrument"), "music"),
-    **dict.fromkeys(("musical instrument", "musical bed", "musical accompaniment", "musical background"), "music"),
-    "instrument": "music",
-    "melody": "music",
-    "tune": "music",
-    "string instrument": "music",
-    "instrumental": "music",
-    "jazz": "music",
-    "techno": "music",
-    **dict.fromkeys(
+    phrase: family
+    for family, phrases in (
+        ("animal", "animal|animal sound|animal noise|animal call|animal vocalization|creature"),
+        ("human", "human sound|human activity|human voice"),
+        ("vehicle", "vehicle|vehicle sound"),
         (
-            "heavy metal",
-            "punk rock",
-            "grunge",
-            "blues",
-            "funk",
-            "disco",
-            "dubstep",
-            "electronica",
-            "flamenco",
-            "salsa",  # noqa: E501
-            "opera",
-            "bluegrass",
-            "ska",
-            "gospel",
-            "afrobeat",
-            "bossa nova",
-            "hip-hop",
-            "orchestral piece",
-            "waltz",
-            "muzak",
-            "chamber music",
-            "classical music",
-        ),  # noqa: E501
-        "music",
-    ),
-    "reggae": "music",
-    "hip hop": "music",
-    "soundtrack": "music",
-    "nature sound": "nature",
-    "natural sound": "nature",
-    "sound of nature": "nature",
-    "electronic sound": "signal",
+            "music",
+            "music|wind instrument|brass instrument|percussion instrument|stringed instrument|musical instrument|"
+            "musical bed|musical accompaniment|musical background|instrument|melody|tune|string instrument|"
+            "instrumental|jazz|techno|heavy metal|punk rock|grunge|blues|funk|disco|dubstep|electronica|flamenco|"
+            "salsa|opera|bluegrass|ska|gospel|afrobeat|bossa nova|hip-hop|orchestral piece|waltz|muzak|"
+            "chamber music|classical music|reggae|hip hop|soundtrack",
+        ),
+        ("nature", "nature sound|natural sound|sound of nature"),
+        ("signal", "electronic sound"),
+    )
+    for phrase in phrases.split("|")
 }
