@@ -72,14 +72,15 @@ class _CuedPattern:
 _RESTART = re.compile(
     r"\b(?:is|was|are|were) (?:in fact|actually|really|instead|in reality)\b|\b(?:claims?|says|states|suggests),\s"
     r"|\b(?:but|however|yet|although|though|whereas|nevertheless)\b"
-    r"|,\s+(?:because|since)\s+(?=an?\b|the\b)|\b(?:and|so|because|since|while)\s+(?:i|we|there|it|in fact|then)\b"
+    r"|,\s+(?:because|since)\s+(?=an?\b|the\b)|(?<=\0)(?: [a-z]+){0,3} (?:because|since) (?=(?:an?|the)\b)"
+    r"|,\s+(?:and|so)\s+(?:the|my)\s+(?:only|first|last|[a-z]+est)\b|\b(?:and|so|because|since|while)\s+(?:i|we|there|it|in fact|then)\b"
     r"|(?<!wish )(?<!thought )(?<!think )(?<!believed )(?<!assumed )(?<!thinking )\b(?:i|we)\s+(?:also |clearly |can |do |could |actually |indeed )*(?:hear|heard)\b(?!\s+(?:no|neither)\b)"  # noqa: E501
 )
 _INQUIRY = _CuedPattern(
-    r"\bwhether\b|(?<!a )(?<!another )(?<!his )(?<!her )\bquestions?\b(?!(?: is| was)? (?:who|which|what|when)\b[^:]*:)|(?<!\0 )(?<!he )(?<!they )\bask(?:s|ed|ing)?\b"  # noqa: E501
+    r"\bwhether\b|(?<!a )(?<!another )(?<!his )(?<!her )\bquestions?\b(?!(?: is| was)? (?:who|which|what|when)\b[^:]*:)|(?<!\0 )(?<!he )(?<!they )\bask(?:s|ed|ing)?\b(?!(?: \w+)? (?:which|what|who)\b[^:?]*:)"  # noqa: E501
     r"|\b(?:asks?|check|see|determine|decide|find out|verify|tell|know|wonder|listen|look|search)\s+(?:if|for|when|where"  # noqa: E501
     r"|which|how)\b(?![^:]*:)"
-    r"|\b(?:tr(?:y|ied|ying)|attempt\w*) to (?:hear|find|detect|identify|discern)\b|\b(?:listen|look|search)ed for\b"
+    r"|\b(?:tr(?:y|ied|ying)|attempt\w*) to (?:hear|find|detect|identify|discern)\b|\b(?:listen|look|search|check)ed for\b"
     r"|\b(?:options?|choices?) [\"\u201c(]|\b(?:decid|choos|choice|decision)\w* between\b"
     r"|\b(?:checking|looking|listening|searching)\s+(?:if|for|whether)\b"
     r"|(?<!of the )(?<!among the )\b(?:options?|choices?|candidates|alternatives|distractors?|decoys?|(?:candidate|possible) answers)(?:\s+(?:[A-D] |\d |here )?(?:are|were|is|include|given|listed|such as|like|mention|list|offer|suggest|say|state|claim|contain|propose|describe"  # noqa: E501
@@ -101,10 +102,11 @@ _INQUIRY_AFTER = _CuedPattern(
     r"|^[^.;!?]{0,80}?\b(?:are|were) (?:the |all |my |our )?(?:only |given |other |possible |answer |two |three |four )*"  # noqa: E501
     r"(?:options|choices|candidates|alternatives|possibilities)\b"
     r"|^[\"\u201d]? (?:is|was) (?:also )?(?:an?|the|only an?) (?:[a-z]+ )?(?:alternative|option|distractor|decoy)\b"
+    r"|^[^.;,\0]{0,25} in (?:the|his|her|its|their) (?:lyrics|story|title|novel|joke|dream)\b"
     r"|^ as an? (?:alternative|option|possibility|candidate|distractor)\b"
     r"|^ (?:(?:is|are|was|were) (?:also |only )?(?:listed|mentioned|offered|given|named|included|suggested|provided)"
     r" (?:as|among|in|by|with)|(?:was|were) among)\b[^.;!?]{0,40}\b(?:options?|choices?|answers?|questions?)\b",
-    "option|choice|candidat|alternativ|distract|decoy|possibilit|answer|question|hypothes|theory|idea|interpret|explanation|scenario",
+    "option|choice|candidat|alternativ|distract|decoy|possibilit|answer|question|lyrics|story|title|novel|joke|dream|hypothes|theory|idea|interpret|explanation|scenario",
 )
 #: "the statement that a dog barks is wrong", "it is not true that a dog barks"
 _STATEMENT = _CuedPattern(
@@ -115,7 +117,7 @@ _REFUTATION = re.compile(
     r"^[^.;!?]*\b(?:is|are|was|were|seems|must be) (?:\w+ly )?(?:wrong|false|incorrect|untrue|not (?:true|correct|right))\b"  # noqa: E501
 )
 _ANSWER = _CuedPattern(
-    r"\b(?:answer|reply is)\b|\b(?:choose|select|pick|go with)\b|\b(?:correct|right|best)\s+(?:option|choice)\b"
+    r"(?<!to )(?<!no )\banswer\b|\breply is\b|\b(?:choose|select|pick|go with)\b|\b(?:correct|right|best)\s+(?:option|choice)\b"
     r"|^\s*(?:so\s+)?that gives\b",
     "answer|reply|choose|select|pick|go with|option|choice|that gives",
 )
@@ -138,7 +140,7 @@ _NEGATION_VOID = re.compile(  # continuations after which the cue negates nothin
     r"|\s+(?:be\s+|been\s+|heard\s+|sound\s+|come\s+|start\s+|begin\s+|lie\s+)?(?:before|after|until|at|during|as|in"
     r"|longer|louder|shorter|softer"
     r"|stop|end|cease|fade|pause|change|disturb|interrupt|cover|mask|drown|affect|bother"
-    r"|quieter|first|last|because|due|from|by|the (?:first|last|longest|loudest|only|same))\b)"
+    r"|quieter|first|last|because|due|(?:from|by)(?! (?:an?|any)\b)|the (?:first|last|longest|loudest|only|same))\b)"
 )
 _LIST = re.compile(rf"^(?:[\s,{BLANK}]|\b(?:an?|the|any|or|nor|and|of|sounds?|single|other|loud|neither|no)\b)*$")
 _BREAK = re.compile(r"[,:()|]|\b(?:then|so|because|while|when|where|that(?! of))\b")
@@ -179,7 +181,7 @@ _HEDGE = re.compile(
     r"\b(?:maybe|perhaps|possibly|might|may|could(?!\s+(?:also |clearly |be |even )*(?:hear|heard|described|called))"
     r"|wish|not (?:quite )?sure|unsure|uncertain|unclear"
     r"|hard to (?:tell|say)|(?<!as )if|suppose|supposing|assuming|imagine|would(?!(?:(?<=\bi would)|(?<=\bwe would)) (?:also )?(?:say|call|describe|attribute|identify|classify|guess|go (?:for|with)|conclude|interpret|recogni[sz]e|assign)\b)|usually|typically|generally|commonly|normally"  # noqa: E501
-    r"|either|potentially"
+    r"|either|potentially|(?:probably|presumably|likely|apparently|perhaps) (?:because|since|as|in (?:response|reaction) to|due to|caused by)"
     r"|(?:were|had) (?:it|this|that|there|these|they)\b|should there be|unless|about to|used to (?:be|have)"
     r"|(?:explanation|possibility|hypothesis|theory) (?:is|was|would be) that"
     r"|possible|unlikely|improbable|doubtful|hypothetical(?:ly)?|expect(?:s|ed|ing)?|in case|almost (?:hears?|feels?|sees?)|pictures?)\b"  # noqa: E501
@@ -199,7 +201,7 @@ _NARRATION = _CuedPattern(  # every later name of the sentence is part of the na
 _TOPIC = _CuedPattern(
     r"(?<!should )\bmention(?:s|ed|ing)?\b|\b(?:talk|speak|sing|tell|joke|chat|complain|ask|warn|think|worr|argu|discussion|convers|lyrics)\w*"  # noqa: E501
     r"(?: (?!about|of)[a-z]+)? (?:about|of)\b|\b(?:say|saying|says|said|explain\w*|announc\w+|promis\w+|warn\w*|tells|told|telling|answers|replies|adds|insists|admits|jokes) (?:that|how|why)\b"  # noqa: E501
-    r"|(?:\b(?:he|she|they)|\0) (?:says?|said|answers|replies|adds|insists|admits|claims?|claimed|complains?|explains?|thinks?|believes?|describ\w+|recalls?|recounts?|reports?|tells?(?: \w+)?) (?:that |how |when )?(?=(?:an?|the|his|her|their|my|there)\b)"  # noqa: E501
+    r"|(?:\b(?:he|she|they)|\0) (?:says?|said|insists|admits|claims?|claimed|complains?|explains?|thinks?|believes?|describ\w+|recalls?|recounts?|reports?|tells?(?: \w+)?) (?:that |how |when )?(?=(?:an?|the|his|her|their|my|there)\b)"  # noqa: E501
     r"|\b(?:news|story|stories|report|article|poem|book|message|lecture|speech|conversation|explanation|account|song|tale"
     r"|jokes?|question|complaint|remark|anecdote|argument|documentary|podcast)(?: is| was)? (?:about|on)\b"
     r"|\b(?:something|go(?:es|ing)? on|rant\w*|rambl\w*|rav\w*) about\b|\bto (?:see|watch|visit|buy)\b"
@@ -232,6 +234,9 @@ _RETRACTION_AFTER = re.compile(
     r"^\s*,?\s*(?:but|though|although)?\s*(?:no,|wait\b|actually,|or rather|correction|scratch that|on second thought)"
     r"|^\s+in mind\b|^\s+(?:is|was) (?:my|the|an) (?:first|initial|early|original|obvious) (?:guess|impression|thought|candidate|assumption)\b"  # noqa: E501
     r"|^[^.;\0]{0,25},? but (?:it|this|that) (?:is|was|turns? out)(?: to be)?(?: actually| in fact| really| clearly)?(?: an?| the)? ?(?:not\b|\0)"  # noqa: E501
+    r"|^[^.;\0]{0,60},? but (?:neither|none)\b"
+    r"|^[^.;\0]{0,60},? but (?:there|i|we) (?:(?:do|does|did|can|could|is|are|was|were) not|(?:do|does|did|ca|could|is|are|was|were)n.t)"
+    r" (?:\w+ ){0,2}(?:one|any|it|them)\b"
     r"|^[^.;,\0]{0,40},? but (?:it |they |that )?(?:(?:is|are|was|were|do|does|did|can) not|(?:is|are|was|were|do|does|did|ca)n.t)"  # noqa: E501
     r" (?:\w+ )?(?:occur|appear|present|heard|there|audible|happen|sound|exist|in the)"  # noqa: E501
 )
@@ -242,11 +247,15 @@ _HEDGE_AFTER = re.compile(
     r"|^\s+(?:(?:is|are) (?:considered|known|regarded)|stands? for|symboli[sz]es?)\b|^(?:\s+\w+)?\s+wouldn['\u2019]t\b"
     r"|^\s+(?:is|are|was|were) (?:too faint|(?:very |quite |too )?(?:hard|difficult|impossible)) to (?:make out|hear|detect|discern|confirm|tell)"  # noqa: E501
     r"|^\s*:[^.;\n]{0,30}\b(?:maybe|perhaps|possibly|not sure|unsure|unclear)\b"
-    r"|^\s+(?:must have|(?:is|are) likely to)\b|^[^.;\0]{0,20}\bin (?:that|such a|this) case\b|^,? if any\b"
+    r"|^ (?:is|are) what (?:i|we|one|you)\b|^\s+(?:must have|(?:is|are) likely to)\b|^[^.;\0]{0,20}\bin (?:that|such a|this) case\b|^,? if any\b"
     r"|^\s+(?:will|is going to|are going to|is about to|are about to)\b|^(?:\s+\w+){0,2}?\s+would\b|^ (?:of|that|who|which)(?: [a-z]+){1,6}? would (?:be|have)\b|^[^,.;\0]{0,30}\bbut would\b|^\s*(?:is|are|was|were) (?:possible|unlikely|conceivable|plausible|expected)\b"  # noqa: E501
     r"|^\s+(?:is|are|was|were) (?:probably|presumably|perhaps|likely) (?:there|present|also|playing|heard|audible|included|waiting|parked|nearby|involved)\b"  # noqa: E501
     r"|^\s*,?\s*(?:maybe|perhaps|possibly|i guess|i am not sure|i'm not sure)\s*(?:[.,!)]|$)"
 )
+#: "for a train, the hum would be louder"
+_CASE = re.compile(r"(?:^|[.;,])\s*(?:but |and )?(?:for|with|in|as) (?:an? )?(?:[a-z]+ )?$")
+_WOULD = re.compile(r"^[^.;]{0,60}(?:\b(?:would|could|might|usually|typically)|['\u2019]d)\b")
+_WITHOUT = re.compile(r"\bwithout (?:the|this|that|these|those) (?:[a-z]+ )?$")
 _NO_SENSE = re.compile(r" (?:makes?|would make) (?:no|little) sense\b")
 #: "the dog may be asleep" refers to a dog named before; "it may be the dog" and "if the dog barked" do not
 _DEFINITE = re.compile(r"(?<!\bbe )(?<!been )(?<!\bis )(?<!\bwas )\b(?:the|this|both) (?:[a-z]+ )?$")
@@ -263,18 +272,18 @@ _COMPARATIVE = re.compile(
     r"\s+(?:is|are|sounds?|has|have|makes?|produces?|gives?)\s+(?:(?:usually|much|a|far|generally)\s+)?(?:[a-z]+er|more \w+|less \w+|different)\b"  # noqa: E501
 )
 _GENERIC = re.compile(
-    r"^\s+(?:have(?! been| start| stop)|can(?! (?:also |clearly )?be| hear)|usually|often|generally|typically|tend|sometimes|always)\b"  # noqa: E501
+    r"^\s+(?:also )?(?:have(?! been| start| stop)|can(?! (?:also |clearly )?be| hear)|usually|often|generally|typically|tend|sometimes|always)\b"  # noqa: E501
 )
 _GENERAL = re.compile(  # of "a bell" or "bells", not of "the bell"
     r"\s+(?:is|are|sounds?|has|have|makes?) (?:usually|often|generally|typically|normally|practically|commonly|rarely|always)\b"  # noqa: E501
     r"|\s+(?:is|are) (?:silent|noiseless|inaudible)\b"
     r"|\s+(?:does|do)(?: not|n['\u2019]t) (?!stop|end|cease|fade|pause|change|last|continue|start|begin|get|become|come|go)(?:[a-z]+\b|\0)"  # noqa: E501
 )
-_OR_BEFORE = re.compile(rf"{BLANK}\s*,?\s+or\s+(?:an?\s+|the\s+|even\s+|some\s+)*(?:\w+\s+)?$")
-_OR_AFTER = re.compile(rf"^\s*,?\s+or\s+(?:an?\s+|the\s+|even\s+|some\s+)*(?:\w+\s+)?{BLANK}")
-_CLAUSE_MARK = re.compile(r"[,:()]")
+_OR_BEFORE = re.compile(rf"{BLANK}\s*,?\s+or\s+(?:(?:at|by|from|of|in|on|with|for)\s+)?(?:an?\s+|the\s+|even\s+|some\s+)*(?:\w+\s+)?$")
+_OR_AFTER = re.compile(rf"^\s*,?\s+or\s+(?:(?:at|by|from|of|in|on|with|for)\s+)?(?:an?\s+|the\s+|even\s+|some\s+)*(?:\w+\s+)?{BLANK}")
+_CLAUSE_MARK = re.compile(r"[:()]|,(?! or\b)")
 _AND_TOPIC = re.compile(r"^[^,;:]*\band (?:an? |the |his |her |their )?(?:[a-z]+ )?$")
-_NO_VERB = re.compile(r"^\s*(?:$|[.,;)\"\u201d]|(?:[a-z]+ing|of|in|on|from|with|for|to|at|near|by)\b)")
+_NO_VERB = re.compile(r"^\s*(?:$|[.,;)\"\u201d]|(?:[a-z]+ing|that|which|who|whose|and|of|in|on|from|with|for|to|at|near|by)\b)")
 _CLAUSE = re.compile(r"[,:;()]|\b(?:is|are|was|and then|but)\s+(?!an?\b|the\b)|\b(?:as|while|when)\b")
 _QUOTES = "\"“”„«»`'‘’"  # noqa: RUF001
 
@@ -327,6 +336,10 @@ def assertion_of(
         return AssertionResult("hedged", f"a guess: {guess.group()!r}", "true")
     if _ANSWER.search(before):
         return AssertionResult("answer", "it is named as the answer")
+    if _CASE.search(before) and _WOULD.match(after):
+        return AssertionResult("hedged", "another case")
+    if _WITHOUT.search(before) and " would" in after:
+        return AssertionResult("asserted", "")  # "without the dog it would be silent"
     # Negation.
     if _STOPS_BUT.search(masked_text[max(0, start - REACH) : start]) and _DOES_NOT.match(after):
         return AssertionResult("asserted", "")  # "the snoring stops, but the clock doesn't"
@@ -412,11 +425,13 @@ def _in_list(gap: str, name_start: int, after: str) -> bool:
     if not _LIST.match(gap[name_start:]) or _BREAK.search(gap[:name_start]):
         return False
     # "Without music, a dog barks": after a comma the list continues only where an "or" or "and" follows.
-    if "," not in gap[name_start:] or re.search(r"\b(?:or|nor|and)\b", gap[name_start:]):
+    if "," not in gap[name_start:] or re.search(r"\b(?:or|nor|and)\b", gap[name_start:]) or _LIST_END.match(after):
         return True
     return re.match(rf"\s*,[^.;]{{0,60}}\b(?:or|nor|and)\b[^.;]{{0,20}}{BLANK}", after) is not None
 
 
+_LIST_GOES_ON = re.compile(r",?\s+(?:and|or)\s|,\s")
+_LIST_END = re.compile(r",?\s+(?:and|or)\s+(?:any\w*|other|the like|so on|anything)\b")
 _BRACKETS = re.compile(r"\([^()]*\)\s*")
 _PARENTHESIS = re.compile(
     rf"^(?:,[^,.;]{{0,60}},| (?:instead of|rather than) (?:an? |the )?{BLANK}+"
@@ -464,7 +479,16 @@ def _find_cue(cue: _CuedPattern, before: str, after: str, shared_topic: bool = F
     gap = before[match.end() :]
     if BLANK in gap:  # members of a list share the cue
         name_start = gap.find(BLANK)
-        shares = _in_list(gap, name_start, after) or (shared_topic and _AND_TOPIC.search(gap) and _NO_VERB.match(after))
+        shares = _in_list(gap, name_start, after) or (
+            shared_topic
+            and (
+                _AND_TOPIC.search(gap)
+                and _NO_VERB.match(after)
+                or _LIST.match(gap[name_start:])
+                and _LIST_GOES_ON.match(after)
+            )
+        )
+        gap = gap[:name_start] if shares and shared_topic else gap
         return match.group() if shares and not _CLAUSE.search(gap) else None
     return None if _CLAUSE.search(gap) else match.group()
 

@@ -112,7 +112,7 @@ _FIRST_AFTER = re.compile(
     rf"|(?:is|are|was) the (?:very )?first (?:{_THING}|to)\b|(?:opens?|starts?|begins?) the {_CLIP}|before (?:all"
     rf"|everything|any)\b"
     r")"
-    r"|^(?: [a-z]+s)? first\s*(?:$|[.,;])"
+    r"|(?:opens?|starts?|begins?) it(?=\s*(?:$|[.,;]))|^(?: [a-z]+s)? first\s*(?:$|[.,;])"
 )
 _LAST_BEFORE = re.compile(
     rf"(?:^|[,:]\s*|\band\s+)(?:finally|lastly)\b{_LIGHT}$"
@@ -126,7 +126,7 @@ _LAST_AFTER = re.compile(
     rf"|appears?) last\b(?!\s+(?:half|part))"
     rf"|(?:is|are|was) the (?:very )?last (?:{_THING}|to)\b|(?:ends?|closes?) the {_CLIP}|after (?:all|everything)\b"
     r")"
-    r"|^(?: [a-z]+s)? last\s*(?:$|[.,;])"
+    r"|^ (?:ends?|closes?|finishes|concludes) it(?=\s*(?:$|[.,;]))|^(?: [a-z]+s)? last\s*(?:$|[.,;])"
 )
 _BORDER = r"(?:at|near|towards?|in|by|around|right at|close to)\s+(?:the\s+)?(?:very\s+)?"
 _NOT_OF_CLIP = rf"(?!\s+of\s+(?:the|its|his|her|their|an?|that|this)\s+(?!(?:\d+[- ]second |whole |entire |full )?{_CLIP}))(?!\s+(?:up|of it|of them))"  # noqa: E501
@@ -164,7 +164,9 @@ _NTH_BEFORE = re.compile(
     rf"\b(?P<word>{'|'.join(_ORDINALS)}) {_THING}(?:\s+\w+){{0,4}}?\s+(?:is|are|was|were)\s+{_DET}$"
     rf"|\bnumber (?P<digit>\d) (?:is|are)\s+{_DET}$"
 )
-_NTH_AFTER = re.compile(rf"^\s+(?:is|are|was|comes as) the (?P<word>{'|'.join(_ORDINALS)}) {_THING}\b")
+_NTH_AFTER = re.compile(
+    rf"^\s+(?:is|are|was|comes as) the (?P<word>{'|'.join(_ORDINALS)}) {_THING}\b"
+)
 _SUPERLATIVES = {
     "longest": "longest", "shortest": "shortest", "briefest": "shortest", "loudest": "loudest",
     "quietest": "quietest", "softest": "quietest", "faintest": "quietest",
@@ -180,6 +182,7 @@ _TOP_AFTER = re.compile(
     rf"|^[^;{BLANK}]{{0,12}}?,\s*(?:is |are )?the (?P<word2>{_TOP})\b"
 )
 _GOVERNED = re.compile(r"\b(?:after|before|despite|beneath|under|over) (?:an? |the )?(?:[a-z]+ )?$")
+_AT_PLACE = re.compile(r"\b(?:on|at|against|into|in) (?:an? |the )?$")  # "someone knocks on the door first"
 _OTHER_BORDER = re.compile(
     r"\bnot\b|n['’]t\b|\bnever\b|\b(?:until|from|before|after|then|and|but|stops?|ends?|continues?|lasts?|fad\w+)\b"  # noqa: RUF001
 )
@@ -210,7 +213,7 @@ def place_claims(masked_text: str, start: int, stop: int, among: tuple[int, ...]
         return claims
     # A cue stands before or after the name. A negation between cue and name cancels the claim.
     for relation, left, right in (("first", _FIRST_BEFORE, _FIRST_AFTER), ("last", _LAST_BEFORE, _LAST_AFTER)):
-        match = left.search(before) or right.match(after)
+        match = left.search(before) or (not _AT_PLACE.search(before) and right.match(after))
         if match and not _NEGATION.search(match.groupdict().get("lead") or ""):
             claims.append(Claim(relation, words=match.group().strip(" ,"), among=among))  # type: ignore[arg-type]
     for relation, (left, right) in _AT_BORDER.items():
@@ -349,7 +352,7 @@ _PAIRS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         (
             "before",
             r"\b(?:after (?:which|that)|afterwards?|followed(?: \w+)? by|before|precedes?|preceded(?! by)|preceding"
-            r"|prior to|earlier than|until|by the time|gives way to|leads? to)\b",
+            r"|prior to|earlier than|until|by the time|gives way to|leads? to)\b(?!\s*,? (?:though|although)\b)",
         ),
         ("after_end", r"\b(?:once|as soon as)\b"),
         (
@@ -373,7 +376,9 @@ _FRONT = {
     "by the time": "after",
     "while": "overlap", "during": "overlap",
 }  # fmt: skip
-_OF_PRONOUN = re.compile(r"\s+(?:it|them|him|her|these|those)\b")
+_OF_PRONOUN = re.compile(
+    r"\s+(?:it|them|him|her|these|those|long|(?:the|its) (?:very )?(?:end|start|beginning|outset)|(?:the|this|that) (?:clip|recording|audio)|(?:starting|stopping|fading|ending)\b)\b"  # noqa: E501
+)
 _STOP_BEFORE = re.compile(r"\b(?:stop(?:s|ped)?|cease[sd]?|finish(?:es|ed)?) $")
 _BEFORE_IT = re.compile(r" (?:when|once|before|as soon as)\b")
 _MAX_GAP = 80

@@ -75,7 +75,7 @@ _ADDRESSEE = re.compile(
 _EVENT_VERB = re.compile(r"\b(?:heard|occur|appear|happen|audible|present)")
 #: a relative clause or a "has": the sound in it belongs to the name before it
 _RELATIVE_CLAUSE = re.compile(
-    r",? (?:(?:with (?:its|their|his|her)|(?:and )?(?:its|their)|whose|that|which|has|have|makes?|produces?)\b"
+    r",? (?:also )?(?:(?:with (?:its|their|his|her)|(?:and )?(?:its|their)|whose|that|which|has|have|makes?|produces?)\b"
     r"(?:(?!\bthese\b|\bthose\b|\bthe\b)[^.;:()]){0,40}|(?:and|or) (?:an? |(?!these|those|the)[a-z]+ )?)"
 )
 _CHOICE_QUESTION = re.compile(r"\b(?:which|what) (?:one )?of (?:the|these)\b[^.!?]*\?$")
@@ -580,6 +580,7 @@ class _TraceJudge:
             state.settle(
                 MentionKind.MISUSED, f"wrong count: number {ordinal} of {len(state.all_events)}", state.all_events
             )
+            state.candidates = ()  # relations to it claim nothing about real events
             return False
         state.candidates = (state.all_events[ordinal - 1 if ordinal > 0 else -1],)
         state.narrowed = True
@@ -644,8 +645,8 @@ class _TraceJudge:
         """Check a claimed count against the events of the name. ``people``: the name is a word for persons."""
         state.counted = True
         total = len(state.all_events)
-        if people and len({self.truth.events[i].label for i in state.all_events}) <= count.n <= total:  # type: ignore[index]
-            return  # several events may be of one person
+        if people and len({self.truth.events[i].label for i in state.all_events}) <= count.n:  # type: ignore[index]
+            return  # an event may be of several people, and several events of one person
         signal = total and "signal" in self._families(state.all_events[0])  # "the phone rings twice"
         call_words = ("times", "repeatedly", "series of", "a few", *(("twice", "thrice") if signal else ()))
         min_s = 1 if count.at_least else count.n

@@ -34,12 +34,13 @@ _NOT_A_SOUND = tuple(  # the word, the text before it, and the text after it
     tuple(re.compile(pattern) for pattern in row)
     for row in (
         ("steps?", r"\b(?:these|those|this|next|last|each|every|following|reasoning|by|the|first|second|third|few|my)\s+$",  # noqa: E501
-         r"(?!\s+(?:only |then |[a-z]+ly )?(?:begin|start|stop|fade|continue|approach|grow|get|become|end|are heard|can be|have))"),  # noqa: E501
+         r"(?!\s+(?:only |then |[a-z]+ly )?(?:begin|start|stop|fade|continue|approach|grow|get|become|end|are heard|can be|have|belong|echo|sound|come|recede|move|pass|cease|pause|quicken|slow))"),  # noqa: E501
         ("tones?", r"\b(?:speaker|friendly|overall|emotional|his|her|their|of|same)\s+$", ""),
         ("tones?", "", r"\s+of\b"),
         ("key", r"\b(?:the|a|major|minor|is)\s+$", ""),
         ("waves?", r"\b(?:sound|sine|square)\s+$", ""),
         ("wave", "", r"\s*form"),
+        ("beats?", "", r"\s+(?:per|a) (?:minute|second|bar|measure)\b"),
         ("speakers?", r"\b(?:from|through|over|out of|via)\s+(?:the\s+|a\s+)?$", ""),
         ("walk(?:s|ed|ing)?", "", r"\s+(?:through (?:it|this|them|these|the (?:options|choices|clip|audio|steps))|us|me)\b"),  # noqa: E501
     )
@@ -53,7 +54,7 @@ _HEARING_BEFORE = re.compile(
 #: verbs of speaking, after a name of a person
 SPEAKS = re.compile(
     r"\s+(?:then |also |[a-z]+ly )?(?:respond|repl(?:y|ies)|answers?\b|says?\b|asks?\b|tells?\b|explain|announc|introduc"  # noqa: E501
-    r"|comment|greet|calls? out|thanks?\b|orders?\b|warn|promis|describ|address|interrupt|takes the (?:micro|floor)|adds?\b|mumbl|mutter|swears?\b|curses?\b|recit|apologi|speaks?\b|talks?\b|gives? (?:orders|instructions|commands|a )|delivers?\b|picks? up|praises?\b|scolds?\b)"  # noqa: E501
+    r"|comment|greet|calls? out|thanks?\b|orders?\b|warn|promis|describ|address|interrupt|takes the (?:micro|floor)|adds?\b|mumbl|mutter|swears?\b|curses?\b|recit|reads?\b|prays?\b|preach|calls?\b|apologi|speaks?\b|talks?\b|gives? (?:orders|instructions|commands|a )|delivers?\b|picks? up|praises?\b|scolds?\b)"  # noqa: E501
 )
 _DETERMINED = re.compile(r"\b(?:an?|the|another|this|that|one|final|loud|sudden|brief)\s+(?:[a-z]+\s+)?$")
 _SOUNDING_AFTER = re.compile(
@@ -64,7 +65,7 @@ _SOUNDING_AFTER = re.compile(
 )
 _BARE = re.compile(r"[A-Za-z]+(?<!s)(?<!ing)(?<!ed)")
 _IDIOM = re.compile(
-    r"\b(?:rings? (?:a|any) bells?|alarm bells?|barking up the wrong tree|raining cats and dogs|elephant in the room"
+    r"\b(?:rings? (?:a|any) bells?|alarm bells?|barking up the wrong tree|cats and dogs|so to speak|(?:generally|strictly|broadly|roughly) speaking|in (?:a )?(?:constant |musical )?dialogue|elephant in the room"
     r"|cat out of the bag|music to (?:my|the|our|one's) ears|at the drop of a hat|under the radar|a grain of salt|drums? up"  # noqa: E501
     r"|(?:the )?tip of the iceberg|wild[- ]goose chase|as \w+ as an? (?:mouse|bell|whistle|drum|fiddle|lion|lark|bird|cat)"  # noqa: E501
     r"|let sleeping dogs lie|in the same boat|on the same page|blow(?:s|ing)? the whistle on|second wind|bells and whistles"  # noqa: E501
@@ -106,7 +107,7 @@ _PRONOUN = re.compile(
 )
 _SOMEONE = re.compile(
     r"\b(?:some(?:one|body|thing)|he|she|(?:an?|the|another|one|two|several|some)\s+(?:[a-z]+\s+)?(?:persons?|people|individuals?)|people)"
-    r"(?:\s+(?:who|that|is|are|was|were|can be heard|starts?(?: to)?|begins?(?: to)?|having|then|briefly|softly|loudly|[a-z]+ly"  # noqa: E501
+    r"(?:\s+(?:who|that|is|are|was|were|can be heard|starts?(?: to)?|begins?(?: to)?|having|then|briefly|softly|loudly|(?!usual|typical|general|normal|rare|common|frequent)[a-z]+ly"  # noqa: E501
     r"|an?|the|in)){0,3}:?\s+$",
     re.IGNORECASE,
 )
@@ -519,7 +520,7 @@ def _join(
     if noun is left and gap[-1:] in (["a"], ["an"]) and {"is", "was", "are", "were"} & set(gap):
         return None  # "my guess for the blender was a drill"
     families = [vocabulary.concept(candidate.concepts[0]).family for candidate in (noun, action)]
-    if noun is left and action is right and {"from", "while", "then", "this", "these"} & set(gap):
+    if {"while", "then"} & set(gap) or (noun is left and {"from", "this", "these"} & set(gap)):
         return None
     # The noun is a source that may make a sound of the truth.
     sources = {noun.concepts[0]} & SOURCE_SOUNDS.keys()
@@ -527,7 +528,10 @@ def _join(
     source_sounds = in_truth.intersection(sound for name in sources for sound in SOURCE_SOUNDS[name])
     matches_truth = bool(source_sounds) if may_speak else "children playing" in source_sounds
     if families == ["human", "human"] and may_speak:
-        matches_truth = matches_truth or bool(in_truth.intersection(noun.concepts))
+        names = in_truth.intersection(noun.concepts)
+        if _NO_SPEECH.issuperset(action.concepts):  # "the audience laughs" is no applause
+            names -= _NO_SPEECH
+        matches_truth = matches_truth or bool(names)
     if matches_truth and not in_truth.intersection(action.concepts):
         return _merge(left, right, noun.concepts)
     if families == ["human", "human"]:  # "a man laughs": the sound is the laughter

@@ -27,7 +27,7 @@ PEOPLE = (
     "|pair of people|group of people|roommate|classmate|boyfriend|girlfriend|uncle|aunt|fellow|bloke|elder|rider|shepherd|heckler|handyman|repairman|firefighter|plumber"  # noqa: E501
     "|craftsman|musician|servant|assistant|secretary|receptionist|detective|burglar|thief|villager|camper|hiker|jogger|runner"
     "|dancer|fisher|gardener|butcher|tailor|barber|librarian|astronaut|scout|rower|swimmer|skier|golfer|goalkeeper|fighter|boxer|warrior|knight|tamer|coach|lifeguard|flight attendant|attendant|diver|writer|dentist|adult|chairman|chairwoman|stewardess|steward|yodeler|hairdresser|sleeper|beekeeper|vet|woodcutter|lumberjack|spokesman|spokeswoman|journalist|interrogator|inspector|conductor|person|someone|somebody"  # noqa: E501
-    "|bandleader|guide|tour guide|museum guide|coachman|mc|toastmaster|inmate|prisoner|sergeant|commander|king|queen"
+    "|bandleader|umpire|imam|rabbi|muezzin|shopkeeper|guide|tour guide|museum guide|coachman|mc|toastmaster|inmate|prisoner|sergeant|commander|king|queen"
 )
 
 SOUNDS: tuple[tuple[str, str, str, str], ...] = (
@@ -40,14 +40,14 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("duck quack", "animal", "duck|quack", "quack|honk"),
     ("bird song", "animal", "magpie|swallow|oriole|chickadee|rooks|lark|finches|songbirds|bird|songbird|bird song|birdsong|bird call|bird chirp|chirp|tweet|birdcall|sparrow|robin|warbler|finch|blackbird|nightingale|thrush|trill|bird sound|canary|chirping|twittering", "chirp|tweet|twitter|trill|warble|whistle"),  # noqa: E501
     ("crickets", "animal", "cricket|insect|cicada|cricket chirr|chirr|cricket chirp|grasshopper|katydid|cricket sound", "chirp|chirr|stridulate"),  # noqa: E501
-    ("speech", "human", "speech|voice|human voice|talk|conversation|dialogue|narration|spoken word|speaker|narrator|announcer|commentator|reporter|presenter|radio host|speech sound|vocalization|announcement|loudspeaker announcement|public address|argument|quarrel|spoken voice|spokesperson|interviewer|lecture|interview|commentary|speaking voice|speeches|monologue|comment|remark|" + PEOPLE, "speak|talk|chat|converse|narrate"),  # noqa: E501
+    ("speech", "human", "speech|voice|human voice|talk|conversation|dialogue|narration|spoken word|speaker|narrator|announcer|commentator|reporter|presenter|radio host|speech sound|vocalization|announcement|loudspeaker announcement|public address|argument|quarrel|spoken voice|spokesperson|interviewer|lecture|interview|commentary|speaking voice|speeches|monologue|comment|remark|sermon|prayer|greeting|podcast|audiobook|news broadcast|news report|weather report|weather forecast|auction|" + PEOPLE, "speak|talk|chat|converse|narrate"),  # noqa: E501
     ("applause", "human", "applause|clap|hand clap|clapping audience|ovation|handclap|applauding audience|round of applause|clapping hands|hands|audience", "clap|applaud"),  # noqa: E501
     ("footsteps", "human", "shoe squeak|sneaker|people running|people marching|footstep|step|footfall|heel|boot|shoe|stride|running footstep|walking footstep", "walk|crunch|stomp|jog|tread"),  # noqa: E501
     ("hammering", "object", "hammer|hammer blow|hammer strike|hammering|mallet|nailing|pounding", "hammer|bang|pound"),
     ("glass breaking", "object", "glass|breaking glass|broken glass|shattering glass|glass break|glass shatter|shattering|smash|smashing glass|window breaking|broken window|glass smash|glass shard|window|windowpane", "shatter|smash|break"),  # noqa: E501
     ("bell", "object", "bell|church bell|bell ring|bell toll|chime|bell stroke|hand bell|handbell|cowbell|wind chime|tubular bell|jingle bell|sleigh bell", "toll|chime|ring|clang|jingle|tinkle|peal"),  # noqa: E501
     ("telephone", "signal", "telephone|phone|telephone ring|phone ring|ringtone|cell phone|cellphone|mobile phone|landline|telephone bell|smartphone|mobile|phone call|cell", "ring|vibrate|buzz"),  # noqa: E501
-    ("beep", "signal", "beep|bleep|tone|beep tone|beeping|electronic tone|chirp|sine tone|signal tone|ping|microwave beep", "beep|bleep|ping"),  # noqa: E501
+    ("beep", "signal", "beep|bleep|chime|notification|error sound|tone|beep tone|beeping|electronic tone|chirp|sine tone|signal tone|ping|microwave beep", "beep|bleep|ping"),  # noqa: E501
     ("siren", "signal", "siren|police siren|ambulance siren|fire engine siren|fire truck siren|emergency siren|emergency vehicle|police car|ambulance|fire engine|fire truck|sirens|wailing", "wail|blare|yelp"),  # noqa: E501
     ("static", "signal", "static|static noise|white noise|hiss|static hiss|radio static|burst of static|radio noise|pink noise|interference|crackle", "hiss|crackle"),  # noqa: E501
     ("water", "nature", "water|running water|flowing water|stream|river|creek|brook|waterfall|water running|water flowing|pouring water|dripping water|water drop|trickle|splashing water|gurgle|gurgling|babbling brook|rapids", "trickle|gurgle|flow|drip|burble|babble|lap|murmur"),  # noqa: E501
@@ -94,7 +94,7 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("snoring", "human", "snore", "snore"),
     ("breathing", "human", "breath|breathing|gasp|pant|inhale|exhale|heavy breathing|wheeze|sniff|sniffle|respiration", "breathe|gasp|pant|inhale|exhale|wheeze|sniff"),  # noqa: E501
     ("scream", "human", "scream|shriek", "scream|shriek"),
-    ("shouting", "human", "shout|yell|shouting|shouting voice|yelling", "shout|yell|holler|bellow"),
+    ("shouting", "human", "shout|yell|shouting|shouting voice|yelling|heckling|heckle", "shout|yell|holler|bellow"),
     ("whisper", "human", "whisper|voice", "whisper"),
     ("singing", "human", "backing vocals|chant|chanting|mantra|a capella|opera singer|soprano|baritone|tenor|mezzo-soprano|crooner|hymn|singing|singer|vocal|song lyrics|singing voice|vocalist|voice|human voice|female voice|male voice|woman's voice|man's voice|child's voice|female singing|male singing", "sing|chant"),  # noqa: E501
     ("choir", "music", "chant|gregorian chant|choir|chorus|choral music|choral singing|group singing|children's choir|boys choir|men's choir|women's choir", ""),  # noqa: E501
@@ -126,10 +126,10 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("washing machine", "object", "washing machine|dishwasher|motor|washer", "whir|rumble|hum"),
     ("gunshot", "object", "fusillade|cannon|musket|volley of shots|gunshot|gun|gunfire|shot|shot being fired|rifle|pistol|machine gun|shooting|shotgun|firearm|bang", "bang"),  # noqa: E501
     ("explosion", "object", "artillery|grenade|dynamite|explosion|blast|bomb|boom|detonation|bomb blast|burst", "explode|detonate|blast|boom|bang"),  # noqa: E501
-    ("fireworks", "object", "rocket|firework|firecracker|explosion|bang|pop|boom|blast|pyrotechnic", "crackle|bang|pop|explode|whistle"),  # noqa: E501
+    ("fireworks", "object", "rocket|firework|firecracker|sparkler|explosion|bang|pop|boom|blast|pyrotechnic", "crackle|bang|pop|explode|whistle"),  # noqa: E501
     ("balloon", "object", "balloon|balloon pop", ""),
     # nature
-    ("rain", "nature", "rain|rainfall|raindrop|heavy rain|rain on surface|rain fall|drizzle|downpour|rainstorm|rain drop", "rain|patter|drizzle"),  # noqa: E501
+    ("rain", "nature", "rain|rainfall|raindrop|heavy rain|rain on surface|rain fall|drizzle|downpour|rainstorm|rain drop|drop|sleet", "rain|patter|drizzle"),  # noqa: E501
     ("wind", "nature", "wind|breeze|gust|gust of wind|wind howling|howling wind|wind blowing|blowing wind|wind gust|wind noise|strong wind|airflow", "howl|whistle|blow|whoosh"),  # noqa: E501
     ("waves", "nature", "lapping water|ocean wave|sea wave|wave crashing|crashing wave|surf|ocean|wave|sea|breaking wave|sea sound|ocean sound|shoreline|tide|swell", "crash|lap"),  # noqa: E501
     ("hail", "nature", "hailstone", ""),
@@ -138,7 +138,7 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     # vehicles
     ("train", "vehicle", "metro|underground train|subway train|monorail|wheel|train|railway|subway|train whistle|train horn|locomotive|tram|railroad|train passing|train wheel|freight train|steam engine|engine", "chug|rumble|hiss"),  # noqa: E501
     ("airplane", "vehicle", "airplane|aeroplane|plane|jet|aircraft|jet engine|propeller|engine|propeller plane|airliner|biplane", "drone|roar"),  # noqa: E501
-    ("motorcycle", "vehicle", "motorcycle|motorbike|scooter|moped|engine|motor|motorcycle engine|dirt bike", "rev|roar|sputter"),  # noqa: E501
+    ("motorcycle", "vehicle", "motorcycle|motorbike|bike|scooter|moped|engine|motor|motorcycle engine|dirt bike", "rev|roar|sputter"),  # noqa: E501
     ("bicycle", "vehicle", "wheel|bicycle|bike|cyclist|bicycle wheel|pedal", ""),
     ("boat", "vehicle", "rowboat|canoe|kayak|sailboat|ferry|yacht|boat|ship|motorboat|engine|motor|speedboat|boat engine|vessel", "sputter"),  # noqa: E501
     ("tractor", "vehicle", "tractor|engine|motor", ""),
@@ -151,7 +151,7 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("busy signal", "signal", "busy signal|dial tone", ""),
     ("whistle blow", "signal", "referee whistle|police whistle|whistle blow|steam whistle|whistle|referee's whistle|sports whistle", ""),  # noqa: E501
     # instruments
-    ("saxophone", "music", "woodwind|saxophone|sax|saxophone solo|saxophonist", ""),
+    ("saxophone", "music", "woodwind|saxophone|alto saxophone|tenor saxophone|baritone saxophone|soprano saxophone|alto sax|tenor sax|baritone sax|soprano sax|sax|saxophone solo|saxophonist", ""),
     ("clarinet", "music", "clarinet|woodwind", ""),
     ("oboe", "music", "oboe|woodwind", ""),
     ("trombone", "music", "brass|trombone|trombone slide", ""),
@@ -230,7 +230,7 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("foghorn", "vehicle", "foghorn|horn|ship horn", ""),
     ("bicycle bell", "signal", "bicycle bell|bike bell", ""),
     ("buzzer", "signal", "buzzer", ""),
-    ("cash register", "object", "cash register", ""),
+    ("cash register", "object", "cash register|till", ""),
     ("slot machine", "object", "slot machine", ""),
     ("cork", "object", "cork popping|popping cork|champagne cork", ""),
     ("creak", "object", "creaking floor|floorboard", ""),
@@ -299,11 +299,11 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("eating", "human", "eating|munching|crunching|chewing", "munch|eat|chew|crunch"),
     ("drinking", "human", "drinking|sip|slurping", "drink|sip|slurp|gulp"),
     ("rhythmic clapping", "human", "rhythmic clapping", ""),
-    ("children playing", "human", "children playing|playground|kid playing|children", ""),
+    ("children playing", "human", "children playing|children play|kids play|playground|kid playing|children", ""),
     ("ice cubes", "object", "ice cube|ice", ""),
     ("wood creak", "object", "wood cracking|wood creak|plank", ""),
     ("thud", "object", "thud|thump|impact|bump|knocking over", "thud|thump|bump"),
-    ("crash", "object", "car crash|crash|collision|smash", "crash|smash|collide"),
+    ("crash", "object", "car crash|crash|collision|impact|smash", "crash|smash|collide"),
     ("squeak", "object", "squeak|squeaking|squeaky hinge|squeaky toy|toy|rubber duck", "squeak"),
     ("rattle", "object", "rattle|rattling|rattling chain|chain", "rattle|clank|clatter"),
     ("whoosh", "object", "whoosh|swoosh|swish|whooshing", "whoosh|swoosh|swish"),
@@ -314,7 +314,7 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("adhesive tape", "object", "adhesive tape|duct tape|velcro|ripping|tearing", "rip"),
     ("plastic bag", "object", "plastic bag|crinkling plastic|wrapper|bubble wrap", "crinkle|rustle|crackle"),
     ("bottle opening", "object", "bottle|can opening|soda can|bottle cap", "fizz|pop"),
-    ("toothbrush", "object", "toothbrush|electric toothbrush|brushing teeth|brushing", ""),
+    ("toothbrush", "object", "toothbrush|electric toothbrush|brushing teeth|brushing|teeth are brushed|teeth being brushed|teeth are being brushed", ""),
     ("shaver", "object", "electric shaver|shaving|shave|razor|clipper|hair clipper", "buzz"),
     ("sword", "object", "sword|blade clash|clashing sword", "clash|clang"),
     ("arrow", "object", "arrow|bow and arrow", ""),
@@ -336,7 +336,7 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("card shuffling", "object", "card shuffling|shuffling card|deck of cards", "shuffle"),
     ("playground swing", "object", "playground swing|rocking chair", "creak|squeak"),
     ("car door", "vehicle", "car door|car door slam", "slam|shut"),
-    ("reversing beep", "signal", "reversing beeper|reversing beep|backup beeper|truck reversing|beep", "beep"),
+    ("reversing beep", "signal", "parking sensor|reversing beeper|reversing beep|backup beeper|truck reversing|beep", "beep"),
     ("morse code", "signal", "morse code|telegraph", ""),
     ("radio tuning", "signal", "radio tuning|tuning noise", ""),
     ("video game", "signal", "video game|arcade|game sound effect", ""),
@@ -363,6 +363,33 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("camel", "animal", "camel|llama|alpaca", ""),
     ("deer", "animal", "deer|stag|elk|moose", ""),
     ("hamster", "animal", "hamster|guinea pig|rodent", "squeak"),
+    ("rabbit", "animal", "rabbit|hare|hedgehog", ""),
+    ("giraffe", "animal", "giraffe|ostrich|buffalo|bison|antelope", ""),
+    ("punch", "human", "punch|fist fight", "punch"),
+    ("kiss", "human", "kissing|kiss", "kiss"),
+    ("knuckle cracking", "human", "knuckle cracking|joint cracking", ""),
+    ("can opener", "object", "can opener|corkscrew", ""),
+    ("spinning top", "object", "spinning top|yo-yo|slingshot", ""),
+    ("turnstile", "object", "turnstile", ""),
+    ("fishing reel", "object", "fishing reel|fishing rod", ""),
+    ("skiing", "object", "skiing|sledding|sled|toboggan", ""),
+    ("rowing", "object", "rowing|oar|paddle", ""),
+    ("raking", "object", "rake|raking|pickaxe|wheelbarrow", ""),
+    ("sander", "object", "sander|belt sander|nail gun|rivet gun", ""),
+    ("stove", "object", "gas burner|gas stove|gas hob|stove|stovetop|burner|oven", "click"),
+    ("grater", "object", "grater|grating|pepper mill", "grate"),
+    ("tumble dryer", "object", "tumble dryer|clothes dryer", ""),
+    ("electric spark", "object", "electric spark|electric arc|tesla coil|electrical spark", "spark"),
+    ("intercom", "signal", "intercom|entryphone", ""),
+    ("microphone feedback", "signal", "microphone feedback|audio feedback|feedback", ""),
+    ("gramophone", "object", "gramophone|jukebox|tape rewinding|cassette player", ""),
+    ("megaphone", "human", "megaphone|bullhorn", ""),
+    ("rockfall", "nature", "rockfall|falling rocks", ""),
+    ("windmill", "object", "windmill|wind turbine", ""),
+    ("hovercraft", "vehicle", "hovercraft|submarine|go-kart|rickshaw|limousine|minibus", ""),
+    ("snow plow", "vehicle", "snow plow|street sweeper|combine harvester", ""),
+    ("thumb piano", "music", "kalimba|mbira|thumb piano|washboard|hurdy-gurdy|mellotron", ""),
+    ("euphonium", "music", "euphonium|flugelhorn", ""),
     ("flapping wings", "animal", "wing|flapping|wing flap|flapping wing|bird flapping", "flap"),
 )  # fmt: skip
 
@@ -413,6 +440,9 @@ SOURCE_SOUNDS: dict[str, tuple[str, ...]] = {
     "horse neigh": ("horse hooves",),
     "crowd": ("cheering", "applause", "laughter", "booing", "speech", "scream"),
     "crying": ("scream", "laughter", "child speech"),
+    "bell": ("doorbell",),
+    "waves": ("water",),
+    "beep": ("alarm",),
     "singing": ("choir", "humming", "rap"),
     "band": ("drums", "trumpet", "guitar", "orchestra"),
     "orchestra": ("violin", "trumpet", "flute"),
@@ -423,6 +453,7 @@ SOURCE_SOUNDS: dict[str, tuple[str, ...]] = {
 #: a sound that may be part of others -> those others; a truth seldom lists both
 PARTS: dict[str, tuple[str, ...]] = {
     "brakes": ("train", "bus", "truck", "car engine"),
+    "speech": ("radio", "television", "megaphone"),
     "breathing": ("dog bark", "snoring", "yawn", "sigh", "crying"),
     "flapping wings": ("pigeon coo", "chicken cluck", "rooster crow", "duck quack", "goose", "crow caw", "owl hoot"),
 }
@@ -445,7 +476,8 @@ MAKERS: dict[str, str] = {
 }
 
 _WEAK_WORDS = (
-    "comment|remark|step|tone|string|stream|key|mallet|crash|speaker|recorder|wave|leaf|bass|boom|shot|chorus|ensemble|burning|burn"
+    "till|intercom|punch|feedback|stove|burner|oven|oar|paddle|spark|rake|grate|grating|drop|greeting|prayer|auction|podcast|hare"
+    "|comment|remark|step|tone|string|stream|key|mallet|crash|speaker|recorder|wave|leaf|bass|boom|shot|chorus|ensemble|burning|burn"
     "|watch|tap|song|cock|camera|lightning|triangle|click|clicks|clicking|clicked|fan|fox|bear|bus|sigh|sink|fly|radio|television|shower|buzz|ball|walk|walked|walking|hum|rap|tick|river|sea|surf|jet|saw|paper|ship|bull|calf|ring|rang|static|pant|pants"  # noqa: E501
     "|bang|banging|talk|vocal|break|rev|slam|crunch|blast|ape|hen|flame"
     "|timer|indicator|gear|winch|spray|steam|lock|latch|bolt|window|curtain|blinds|chair|furniture|trolley|furniture|marble"  # noqa: E501
@@ -483,7 +515,7 @@ GENERAL: dict[str, str] = {
         (
             "music",
             "music|wind instrument|brass instrument|percussion instrument|stringed instrument|musical instrument|"
-            "musical bed|musical accompaniment|musical background|instrument|melody|tune|string instrument|"
+            "musical bed|musical score|film score|orchestral score|musical accompaniment|musical background|instrument|melody|tune|string instrument|"
             "instrumental|jazz|techno|heavy metal|punk rock|grunge|blues|funk|disco|dubstep|electronica|flamenco|"
             "salsa|opera|bluegrass|ska|gospel|afrobeat|bossa nova|hip-hop|orchestral piece|waltz|muzak|"
             "chamber music|classical music|reggae|hip hop|soundtrack",

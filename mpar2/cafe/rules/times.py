@@ -32,7 +32,7 @@ _NOT_A_TIME = re.compile(
     r"|segment|excerpt|sound clip|track)\b"
 )
 _CLIP_LENGTH = re.compile(
-    rf"\b(?:clip|audio|recording)\s+(?:of|lasts|is|has|runs)\b[^,;{BLANK}]*$|\b(?:time|interval|gap|pause|delay|distance|silence|overlap) (?:between|of|by)\b[^,;.]*$|\b(?:intro(?:duction)?|solo|interlude|section|passage) of (?:about |around |roughly )?$|\bmiddle\b[^,;{BLANK}]*$|\blast\s*$"  # noqa: E501
+    rf"\b(?:clip|audio|recording)\s+(?:of|lasts|is|has|runs)\b[^,;{BLANK}]*$|\b(?:time|interval|gap|pause|delay|distance|silence|overlap) (?:between|of|by)\b[^,;.]*$|\b(?:intro(?:duction)?|solo|interlude|section|passage) of (?:about |around |roughly )?$|\b(?:preced|follow|separat|delay)\w*\b[^.;]{{0,40}}\bby (?:about |around |roughly |only |just )?$|\bmiddle\b[^,;{BLANK}]*$|\blast\s*$"  # noqa: E501
 )
 _ABOUT = re.compile(r"(?:\b(?:around|about|approximately|roughly|near(?:ly)?|circa|almost)|~)\s*(?:the\s+)?$")
 _END = re.compile(
@@ -82,7 +82,7 @@ def _seconds(text: str) -> float:
 _WORDS = {
     word: number
     for number, word in enumerate(
-        ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"], 1
+        ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
     )
 }
 _WORD = "|".join(_WORDS)
@@ -229,10 +229,21 @@ def attach_times(masked_text: str, spans: dict[int, tuple[int, int]]) -> list[tu
         if claim.relation == "interval":
             interval_names.add(target)
             start, stop = spans[target]
-            if _STILL_BEFORE.search(masked_text, max(0, start - 30), start) or _STILL_AFTER.match(masked_text, stop):
+            if (
+                _STILL_BEFORE.search(masked_text, max(0, start - 30), start)
+                or _STILL_AFTER.match(masked_text, stop)
+                or _TOGETHER.search(masked_text)
+            ):
                 pairs += [(target, replace(claim, relation="at", a=seconds)) for seconds in (claim.a, claim.b)]
                 continue
+        if claim.relation == "length" and _ALONE.search(gap_left):
+            continue  # "the organ plays alone for 3 s", and goes on together with others
         pairs.append((target, claim))
+        # "A dog and a cat start at 3 s": a plural verb makes the claim about both.
+        if target == left and position > 1 and _PLURAL_VERB.match(gap_left):
+            between = masked_text[spans[order[position - 2]][1] : spans[target][0]]
+            if _CONJOINED.fullmatch(between):
+                pairs.append((order[position - 2], claim))
     return pairs
 
 
@@ -241,6 +252,11 @@ _STILL_BEFORE = re.compile(
     r"\b(?:only|just|still|nothing but|back to|continu\w+|remain\w*)\s+(?:with\s+)?(?:an? |the |some )?(?:\w+ )?$"
 )
 _STILL_AFTER = re.compile(r" (?:alone|only|again|still|by itself|continues|keeps)\b")
+#: of an interval in which several events overlap
+_TOGETHER = re.compile(r"\b(?:at the same time|overlap\w*|simultaneous\w*|together)\b")
+_ALONE = re.compile(r"\b(?:alone|solo|by itself|on its own)\b")
+_PLURAL_VERB = re.compile(r" (?:both |all )?(?:start|begin|end|stop|set in|come in|enter|occur|appear|are|were|fade|cease)\b")
+_CONJOINED = re.compile(r" and (?:an? |the )?(?:[a-z]+ )?")
 _IN_BRACKET = re.compile(r"[\w\0]\s*\((?:at |around |about |from |~ ?)?$")
 #: words before a time that modify only the time
 _ADVERBIAL = re.compile(
