@@ -73,14 +73,14 @@ _RESTART = re.compile(
     r"\b(?:is|was|are|were) (?:in fact|actually|really|instead|in reality)\b|\b(?:claims?|says|states|suggests),\s"
     r"|\b(?:but|however|yet|although|though|whereas|nevertheless)\b"
     r"|,\s+(?:because|since)\s+(?=an?\b|the\b)|(?<=\0)(?: [a-z]+){0,3} (?:because|since) (?=(?:an?|the)\b)"
-    r"|,\s+(?:and|so)\s+(?:the|my)\s+(?:only|first|last|[a-z]+est)\b|\b(?:and|so|because|since|while)\s+(?:i|we|there|it|in fact|then)\b"
+    r"|,\s+(?:and|so)\s+(?:the|my)\s+(?:only|first|last|[a-z]+est)\b|\b(?:and|so|because|since|while)\s+(?:i|we|there|it|in fact|then)\b"  # noqa: E501
     r"|(?<!wish )(?<!thought )(?<!think )(?<!believed )(?<!assumed )(?<!thinking )\b(?:i|we)\s+(?:also |clearly |can |do |could |actually |indeed )*(?:hear|heard)\b(?!\s+(?:no|neither)\b)"  # noqa: E501
 )
 _INQUIRY = _CuedPattern(
     r"\bwhether\b|(?<!a )(?<!another )(?<!his )(?<!her )\bquestions?\b(?!(?: is| was)? (?:who|which|what|when)\b[^:]*:)|(?<!\0 )(?<!he )(?<!they )\bask(?:s|ed|ing)?\b(?!(?: \w+)? (?:which|what|who)\b[^:?]*:)"  # noqa: E501
     r"|\b(?:asks?|check|see|determine|decide|find out|verify|tell|know|wonder|listen|look|search)\s+(?:if|for|when|where"  # noqa: E501
     r"|which|how)\b(?![^:]*:)"
-    r"|\b(?:tr(?:y|ied|ying)|attempt\w*) to (?:hear|find|detect|identify|discern)\b|\b(?:listen|look|search|check)ed for\b"
+    r"|\b(?:tr(?:y|ied|ying)|attempt\w*) to (?:hear|find|detect|identify|discern)\b|\b(?:listen|look|search|check)ed for\b"  # noqa: E501
     r"|\b(?:options?|choices?) [\"\u201c(]|\b(?:decid|choos|choice|decision)\w* between\b"
     r"|\b(?:checking|looking|listening|searching)\s+(?:if|for|whether)\b"
     r"|(?<!of the )(?<!among the )\b(?:options?|choices?|candidates|alternatives|distractors?|decoys?|(?:candidate|possible) answers)(?:\s+(?:[A-D] |\d |here )?(?:are|were|is|include|given|listed|such as|like|mention|list|offer|suggest|say|state|claim|contain|propose|describe"  # noqa: E501
@@ -117,7 +117,7 @@ _REFUTATION = re.compile(
     r"^[^.;!?]*\b(?:is|are|was|were|seems|must be) (?:\w+ly )?(?:wrong|false|incorrect|untrue|not (?:true|correct|right))\b"  # noqa: E501
 )
 _ANSWER = _CuedPattern(
-    r"(?<!to )(?<!no )\banswer\b|\breply is\b|\b(?:choose|select|pick|go with)\b|\b(?:correct|right|best)\s+(?:option|choice)\b"
+    r"(?<!to )(?<!no )\banswer\b|\breply is\b|\b(?:choose|select|pick|go with)\b|\b(?:correct|right|best)\s+(?:option|choice)\b"  # noqa: E501
     r"|^\s*(?:so\s+)?that gives\b",
     "answer|reply|choose|select|pick|go with|option|choice|that gives",
 )
@@ -181,7 +181,7 @@ _HEDGE = re.compile(
     r"\b(?:maybe|perhaps|possibly|might|may|could(?!\s+(?:also |clearly |be |even )*(?:hear|heard|described|called))"
     r"|wish|not (?:quite )?sure|unsure|uncertain|unclear"
     r"|hard to (?:tell|say)|(?<!as )if|suppose|supposing|assuming|imagine|would(?!(?:(?<=\bi would)|(?<=\bwe would)) (?:also )?(?:say|call|describe|attribute|identify|classify|guess|go (?:for|with)|conclude|interpret|recogni[sz]e|assign)\b)|usually|typically|generally|commonly|normally"  # noqa: E501
-    r"|either|potentially|(?:probably|presumably|likely|apparently|perhaps) (?:because|since|as|in (?:response|reaction) to|due to|caused by)"
+    r"|either|potentially|(?:probably|presumably|likely|apparently|perhaps) (?:because|since|as|in (?:response|reaction) to|due to|caused by)"  # noqa: E501
     r"|(?:were|had) (?:it|this|that|there|these|they)\b|should there be|unless|about to|used to (?:be|have)"
     r"|(?:explanation|possibility|hypothesis|theory) (?:is|was|would be) that"
     r"|possible|unlikely|improbable|doubtful|hypothetical(?:ly)?|expect(?:s|ed|ing)?|in case|almost (?:hears?|feels?|sees?)|pictures?)\b"  # noqa: E501
@@ -235,7 +235,7 @@ _RETRACTION_AFTER = re.compile(
     r"|^\s+in mind\b|^\s+(?:is|was) (?:my|the|an) (?:first|initial|early|original|obvious) (?:guess|impression|thought|candidate|assumption)\b"  # noqa: E501
     r"|^[^.;\0]{0,25},? but (?:it|this|that) (?:is|was|turns? out)(?: to be)?(?: actually| in fact| really| clearly)?(?: an?| the)? ?(?:not\b|\0)"  # noqa: E501
     r"|^[^.;\0]{0,60},? but (?:neither|none)\b"
-    r"|^[^.;\0]{0,60},? but (?:there|i|we) (?:(?:do|does|did|can|could|is|are|was|were) not|(?:do|does|did|ca|could|is|are|was|were)n.t)"
+    r"|^[^.;\0]{0,60},? but (?:there|i|we) (?:(?:do|does|did|can|could|is|are|was|were) not|(?:do|does|did|ca|could|is|are|was|were)n.t)"  # noqa: E501
     r" (?:\w+ ){0,2}(?:one|any|it|them)\b"
     r"|^[^.;,\0]{0,40},? but (?:it |they |that )?(?:(?:is|are|was|were|do|does|did|can) not|(?:is|are|was|were|do|does|did|ca)n.t)"  # noqa: E501
     r" (?:\w+ )?(?:occur|appear|present|heard|there|audible|happen|sound|exist|in the)"  # noqa: E501
@@ -247,7 +247,7 @@ _HEDGE_AFTER = re.compile(
     r"|^\s+(?:(?:is|are) (?:considered|known|regarded)|stands? for|symboli[sz]es?)\b|^(?:\s+\w+)?\s+wouldn['\u2019]t\b"
     r"|^\s+(?:is|are|was|were) (?:too faint|(?:very |quite |too )?(?:hard|difficult|impossible)) to (?:make out|hear|detect|discern|confirm|tell)"  # noqa: E501
     r"|^\s*:[^.;\n]{0,30}\b(?:maybe|perhaps|possibly|not sure|unsure|unclear)\b"
-    r"|^ (?:is|are) what (?:i|we|one|you)\b|^\s+(?:must have|(?:is|are) likely to)\b|^[^.;\0]{0,20}\bin (?:that|such a|this) case\b|^,? if any\b"
+    r"|^ (?:is|are) what (?:i|we|one|you)\b|^\s+(?:must have|(?:is|are) likely to)\b|^[^.;\0]{0,20}\bin (?:that|such a|this) case\b|^,? if any\b"  # noqa: E501
     r"|^\s+(?:will|is going to|are going to|is about to|are about to)\b|^(?:\s+\w+){0,2}?\s+would\b|^ (?:of|that|who|which)(?: [a-z]+){1,6}? would (?:be|have)\b|^[^,.;\0]{0,30}\bbut would\b|^\s*(?:is|are|was|were) (?:possible|unlikely|conceivable|plausible|expected)\b"  # noqa: E501
     r"|^\s+(?:is|are|was|were) (?:probably|presumably|perhaps|likely) (?:there|present|also|playing|heard|audible|included|waiting|parked|nearby|involved)\b"  # noqa: E501
     r"|^\s*,?\s*(?:maybe|perhaps|possibly|i guess|i am not sure|i'm not sure)\s*(?:[.,!)]|$)"
@@ -256,6 +256,14 @@ _HEDGE_AFTER = re.compile(
 _CASE = re.compile(r"(?:^|[.;,])\s*(?:but |and )?(?:for|with|in|as) (?:an? )?(?:[a-z]+ )?$")
 _WOULD = re.compile(r"^[^.;]{0,60}(?:\b(?:would|could|might|usually|typically)|['\u2019]d)\b")
 _WITHOUT = re.compile(r"\bwithout (?:the|this|that|these|those) (?:[a-z]+ )?$")
+#: "a horn honks, presumably from a passing car"
+_ORIGIN = re.compile(
+    r"\b(?:probably|presumably|likely|perhaps|apparently) (?:(?:coming|made|caused|produced|created|emitted) )?(?:from|by) (?:an? |the |some )?(?:[a-z]+ )?$"  # noqa: E501
+)
+#: "the sleeper is not woken by the door": an action is denied, and the door not
+_DENIED_ACTION = re.compile(
+    r"(?:\bnot|n['\u2019]t|\bnever) (?:been |be )?[a-z]+(?:ed|en) by (?:the|this|that) (?:[a-z]+ )?$"
+)
 _NO_SENSE = re.compile(r" (?:makes?|would make) (?:no|little) sense\b")
 #: "the dog may be asleep" refers to a dog named before; "it may be the dog" and "if the dog barked" do not
 _DEFINITE = re.compile(r"(?<!\bbe )(?<!been )(?<!\bis )(?<!\bwas )\b(?:the|this|both) (?:[a-z]+ )?$")
@@ -279,11 +287,17 @@ _GENERAL = re.compile(  # of "a bell" or "bells", not of "the bell"
     r"|\s+(?:is|are) (?:silent|noiseless|inaudible)\b"
     r"|\s+(?:does|do)(?: not|n['\u2019]t) (?!stop|end|cease|fade|pause|change|last|continue|start|begin|get|become|come|go)(?:[a-z]+\b|\0)"  # noqa: E501
 )
-_OR_BEFORE = re.compile(rf"{BLANK}\s*,?\s+or\s+(?:(?:at|by|from|of|in|on|with|for)\s+)?(?:an?\s+|the\s+|even\s+|some\s+)*(?:\w+\s+)?$")
-_OR_AFTER = re.compile(rf"^\s*,?\s+or\s+(?:(?:at|by|from|of|in|on|with|for)\s+)?(?:an?\s+|the\s+|even\s+|some\s+)*(?:\w+\s+)?{BLANK}")
+_OR_BEFORE = re.compile(
+    rf"{BLANK}\s*,?\s+or\s+(?:(?:at|by|from|of|in|on|with|for)\s+)?(?:an?\s+|the\s+|even\s+|some\s+)*(?:\w+\s+)?$"
+)
+_OR_AFTER = re.compile(
+    rf"^\s*,?\s+or\s+(?:(?:at|by|from|of|in|on|with|for)\s+)?(?:an?\s+|the\s+|even\s+|some\s+)*(?:\w+\s+)?{BLANK}"
+)
 _CLAUSE_MARK = re.compile(r"[:()]|,(?! or\b)")
 _AND_TOPIC = re.compile(r"^[^,;:]*\band (?:an? |the |his |her |their )?(?:[a-z]+ )?$")
-_NO_VERB = re.compile(r"^\s*(?:$|[.,;)\"\u201d]|(?:[a-z]+ing|that|which|who|whose|and|of|in|on|from|with|for|to|at|near|by)\b)")
+_NO_VERB = re.compile(
+    r"^\s*(?:$|[.,;)\"\u201d]|(?:[a-z]+ing|that|which|who|whose|and|of|in|on|from|with|for|to|at|near|by)\b)"
+)
 _CLAUSE = re.compile(r"[,:;()]|\b(?:is|are|was|and then|but)\s+(?!an?\b|the\b)|\b(?:as|while|when)\b")
 _QUOTES = "\"“”„«»`'‘’"  # noqa: RUF001
 
@@ -334,6 +348,8 @@ def assertion_of(
         return AssertionResult("questioned", "it stands in a statement that is called wrong")
     if guess := _GUESS.search(before):
         return AssertionResult("hedged", f"a guess: {guess.group()!r}", "true")
+    if origin := _ORIGIN.search(before):
+        return AssertionResult("hedged", f"an inferred source: {origin.group()!r}", "true")
     if _ANSWER.search(before):
         return AssertionResult("answer", "it is named as the answer")
     if _CASE.search(before) and _WOULD.match(after):
@@ -344,7 +360,8 @@ def assertion_of(
     if _STOPS_BUT.search(masked_text[max(0, start - REACH) : start]) and _DOES_NOT.match(after):
         return AssertionResult("asserted", "")  # "the snoring stops, but the clock doesn't"
     if cue := _find_negation(before, after):
-        return AssertionResult("negated", f"negated by {cue!r}", "subject" if BLANK in cue else "")
+        presence = "subject" if BLANK in cue else "before" if _DENIED_ACTION.search(before) else ""
+        return AssertionResult("negated", f"negated by {cue!r}", presence)
     if " sense" in after and (match := _NO_SENSE.match(after)):
         return AssertionResult("negated", f"called out of place: {match.group()!r}", "true")
     # Corrections, reports and comparisons mention a name without a claim.

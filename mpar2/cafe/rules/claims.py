@@ -164,9 +164,7 @@ _NTH_BEFORE = re.compile(
     rf"\b(?P<word>{'|'.join(_ORDINALS)}) {_THING}(?:\s+\w+){{0,4}}?\s+(?:is|are|was|were)\s+{_DET}$"
     rf"|\bnumber (?P<digit>\d) (?:is|are)\s+{_DET}$"
 )
-_NTH_AFTER = re.compile(
-    rf"^\s+(?:is|are|was|comes as) the (?P<word>{'|'.join(_ORDINALS)}) {_THING}\b"
-)
+_NTH_AFTER = re.compile(rf"^\s+(?:is|are|was|comes as) the (?P<word>{'|'.join(_ORDINALS)}) {_THING}\b")
 _SUPERLATIVES = {
     "longest": "longest", "shortest": "shortest", "briefest": "shortest", "loudest": "loudest",
     "quietest": "quietest", "softest": "quietest", "faintest": "quietest",

@@ -26,7 +26,7 @@ from mpar2.cafe.rules.assertion import BLANK, REACH, assertion_of
 from mpar2.cafe.rules.checks import holds, nearest, pair_holds
 from mpar2.cafe.rules.claims import OFFSET_SHARE
 from mpar2.cafe.rules.mentions import SPEAKS, CandidateMention, ParsedTrace, parse_mentions, uncovered_nouns
-from mpar2.cafe.rules.sounds import PARENTS, PARTS, SOUNDS, SOURCE_SOUNDS
+from mpar2.cafe.rules.sounds import PARENTS, PARTS, PEOPLE, SOUNDS, SOURCE_SOUNDS
 from mpar2.cafe.rules.times import attach_times
 from mpar2.cafe.rules.unsure import spare_unsure
 from mpar2.cafe.rules.vocabulary import MAKER_WORDS, Vocabulary
@@ -57,7 +57,9 @@ _SEX_OF_WORD = {
     **dict.fromkeys(("child", "children", "kid", "kids"), "child"),
 }
 #: words for people who may each be heard several times
-_PEOPLE = frozenset(("speakers", "voices", "people", "persons", "individuals", "singers", "children", *_SEX_OF_WORD))
+_PEOPLE = frozenset(("voices", "people", "individuals", "singers", "children", *_SEX_OF_WORD)) | {
+    f"{person}s" for person in f"speaker|reporter|{PEOPLE}".split("|")
+}
 #: things that may only be the place of another sound ("footsteps approach the door")
 _PLACES = frozenset(
     ("door", "car engine", "train", "bus", "truck", "boat", "airplane", "water", "waves", "telephone", "radio", "television",  # noqa: E501
@@ -75,7 +77,7 @@ _ADDRESSEE = re.compile(
 _EVENT_VERB = re.compile(r"\b(?:heard|occur|appear|happen|audible|present)")
 #: a relative clause or a "has": the sound in it belongs to the name before it
 _RELATIVE_CLAUSE = re.compile(
-    r",? (?:also )?(?:(?:with (?:its|their|his|her)|(?:and )?(?:its|their)|whose|that|which|has|have|makes?|produces?)\b"
+    r",? (?:also )?(?:(?:with (?:its|their|his|her)|(?:and )?(?:its|their)|whose|that|which|has|have|makes?|produces?)\b"  # noqa: E501
     r"(?:(?!\bthese\b|\bthose\b|\bthe\b)[^.;:()]){0,40}|(?:and|or) (?:an? |(?!these|those|the)[a-z]+ )?)"
 )
 _CHOICE_QUESTION = re.compile(r"\b(?:which|what) (?:one )?of (?:the|these)\b[^.!?]*\?$")
@@ -406,10 +408,25 @@ class _TraceJudge:
         if self._is_only_general(candidate.concepts):
             state.settle(MentionKind.NEUTRAL, "general: the truth is less precise than this name and may include it")
             return
+        if earlier_names := self._named_before(index, words):
+            state.all_events = state.candidates = earlier_names
+            return
         if containers := self._container_events(candidate.concepts):
             state.settle(MentionKind.NEUTRAL, f"not sure: it may be part of {self._describe(containers[0])}")
             return
         state.settle(MentionKind.HALLUCINATED, f"the truth has no {state.label!r}")
+
+    def _named_before(self, index: int, words: str) -> tuple[int, ...]:
+        """Return the events of an earlier mention with the same verb: "a woodpecker drums ... the drumming"."""
+        candidate = self.parsed.candidates[index]
+        if not self.parsed.masked_text.endswith("the ", 0, candidate.start):
+            return ()
+        stem = re.sub(r"(.)\1ing$|ing$|s$|e$", r"\1", words)
+        for earlier in range(index - 1, -1, -1):
+            text = self.parsed.text[self.parsed.candidates[earlier].start : self.parsed.candidates[earlier].stop]
+            if self.states[earlier].all_events and " " in text and f" {stem}" in text.lower():
+                return self.states[earlier].all_events
+        return ()
 
     def _container_events(self, names: Sequence[str]) -> list[int]:
         """Return the truth events that may contain such a sound: a train contains the sound of its brakes."""

@@ -65,7 +65,7 @@ _SOUNDING_AFTER = re.compile(
 )
 _BARE = re.compile(r"[A-Za-z]+(?<!s)(?<!ing)(?<!ed)")
 _IDIOM = re.compile(
-    r"\b(?:rings? (?:a|any) bells?|alarm bells?|barking up the wrong tree|cats and dogs|so to speak|(?:generally|strictly|broadly|roughly) speaking|in (?:a )?(?:constant |musical )?dialogue|elephant in the room"
+    r"\b(?:rings? (?:a|any) bells?|alarm bells?|barking up the wrong tree|cats and dogs|so to speak|(?:generally|strictly|broadly|roughly) speaking|in (?:a )?(?:constant |musical )?dialogue|elephant in the room"  # noqa: E501
     r"|cat out of the bag|music to (?:my|the|our|one's) ears|at the drop of a hat|under the radar|a grain of salt|drums? up"  # noqa: E501
     r"|(?:the )?tip of the iceberg|wild[- ]goose chase|as \w+ as an? (?:mouse|bell|whistle|drum|fiddle|lion|lark|bird|cat)"  # noqa: E501
     r"|let sleeping dogs lie|in the same boat|on the same page|blow(?:s|ing)? the whistle on|second wind|bells and whistles"  # noqa: E501
@@ -503,7 +503,7 @@ def _join(
     if {"its", "his", "her", "their"} & set(gap) and not in_truth.intersection(right.concepts):
         return _merge(left, right, left.concepts)  # a motorcycle revs its engine
     # From here on, one of the two is a noun and the other an action.
-    if left.role == right.role:
+    if left.role == right.role or {"while", "then"} & set(gap):
         return None
     noun, action = (left, right) if left.role == "noun" else (right, left)
     if noun.weak and noun.concepts == ("speech",):  # "the worker hammers"
@@ -520,7 +520,7 @@ def _join(
     if noun is left and gap[-1:] in (["a"], ["an"]) and {"is", "was", "are", "were"} & set(gap):
         return None  # "my guess for the blender was a drill"
     families = [vocabulary.concept(candidate.concepts[0]).family for candidate in (noun, action)]
-    if {"while", "then"} & set(gap) or (noun is left and {"from", "this", "these"} & set(gap)):
+    if noun is left and {"from", "this", "these"} & set(gap):
         return None
     # The noun is a source that may make a sound of the truth.
     sources = {noun.concepts[0]} & SOURCE_SOUNDS.keys()

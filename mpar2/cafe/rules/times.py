@@ -255,7 +255,9 @@ _STILL_AFTER = re.compile(r" (?:alone|only|again|still|by itself|continues|keeps
 #: of an interval in which several events overlap
 _TOGETHER = re.compile(r"\b(?:at the same time|overlap\w*|simultaneous\w*|together)\b")
 _ALONE = re.compile(r"\b(?:alone|solo|by itself|on its own)\b")
-_PLURAL_VERB = re.compile(r" (?:both |all )?(?:start|begin|end|stop|set in|come in|enter|occur|appear|are|were|fade|cease)\b")
+_PLURAL_VERB = re.compile(
+    r" (?:both |all )?(?:start|begin|end|stop|set in|come in|enter|occur|appear|are|were|fade|cease)\b"
+)
 _CONJOINED = re.compile(r" and (?:an? |the )?(?:[a-z]+ )?")
 _IN_BRACKET = re.compile(r"[\w\0]\s*\((?:at |around |about |from |~ ?)?$")
 #: words before a time that modify only the time
