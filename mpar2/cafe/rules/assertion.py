@@ -74,7 +74,7 @@ _RESTART = re.compile(
     r"|\b(?:but|however|yet|although|though|whereas|nevertheless)\b"
     r"|,\s+(?:because|since)\s+(?=an?\b|the\b)|(?<=\0)(?: [a-z]+){0,3} (?:because|since) (?=(?:an?|the)\b)"
     r"|,\s+(?:and|so)\s+(?:the|my)\s+(?:only|first|last|[a-z]+est)\b|\b(?:and|so|because|since|while)\s+(?:i|we|there|it|in fact|then)\b"  # noqa: E501
-    r"|(?<!wish )(?<!thought )(?<!think )(?<!believed )(?<!assumed )(?<!thinking )\b(?:i|we)\s+(?:also |clearly |can |do |could |actually |indeed )*(?:hear|heard)\b(?!\s+(?:no|neither)\b)"  # noqa: E501
+    r"|(?<!wish )(?<!thought )(?<!think )(?<!believed )(?<!assumed )(?<!thinking )(?<!\bdo )(?<!\bdid )(?<!\bcan )(?<!\bcould )\b(?:i|we)\s+(?:also |clearly |can |do |could |actually |indeed )*(?:hear|heard)\b(?!\s+(?:no|neither)\b)"  # noqa: E501
 )
 _INQUIRY = _CuedPattern(
     r"\bwhether\b|(?<!a )(?<!another )(?<!his )(?<!her )\bquestions?\b(?!(?: is| was)? (?:who|which|what|when)\b[^:]*:)|(?<!\0 )(?<!he )(?<!they )\bask(?:s|ed|ing)?\b(?!(?: \w+)? (?:which|what|who)\b[^:?]*:)"  # noqa: E501
@@ -129,7 +129,7 @@ _GUESS = _CuedPattern(
 )
 
 _NEGATION = re.compile(
-    r"\b(?:(?:not|nor is it|n['’]t) true that|no|not|never|rarely|seldom|hardly|barely|scarcely|nothing (?:else (?:such as|like)|suggests|indicates|hints at|points to)|without|neither|nor|none of|nobody|no one|zero|(?<![\d.:])0(?=\s+(?!to\b|until\b|through\b|and\b|sec)[^\W\d]{2})|lacks?|lacking"  # noqa: E501
+    r"\b(?:(?:not|nor is it|n['’]t) true that|no|not|never|rarely|seldom|hardly|barely|scarcely|nothing (?:else (?:such as|like)|suggests|indicates|hints at|points to)|without|neither|nor|none of|nobody|no one|nowhere (?:do|did|can|could|is|are)|zero|(?<![\d.:])0(?=\s+(?!to\b|until\b|through\b|and\b|sec)[^\W\d]{2})|lacks?|lacking"  # noqa: E501
     r"|cannot|\w+n['’]t"  # noqa: RUF001
     r"|absence of|lack of|free of|devoid of|excludes?|excluding|rules? out|ruled out|ruling out|eliminates?|eliminating|(?:dismiss|reject|discard|disregard)(?:es|s|ing)?|let alone|rather than|instead of|unlike)\b"  # noqa: E501
 )
@@ -137,7 +137,7 @@ _NEGATION_VOID = re.compile(  # continuations after which the cue negates nothin
     r"^(?:\s*(?:[,:]|[\u2013\u2014-]\s)|\s+(?:doubt|question|matter|surprise|wonder|problem|sense|difference|only|just|merely|simply|call (?:the|this))\b"  # noqa: E501
     r"|\s+(?:other |further )?(?:sounds?|events?|one)\b[^,;]*\b(?:before|after|than|as|until)\b"
     r"|[^,;]*\b(?:other than|except|besides|apart from|aside from|save for|beyond)\s+(?:for\s+)?(?:an?\s+|the\s+|her\s+|his\s+|its\s+)?$"  # noqa: E501
-    r"|\s+(?:be\s+|been\s+|heard\s+|sound\s+|come\s+|start\s+|begin\s+|lie\s+)?(?:before|after|until|at|during|as|in"
+    r"|\s+(?:be\s+|been\s+|heard\s+|sound\s+|come\s+|start\s+|begin\s+|lie\s+){0,2}(?:before|after|until|at|during|above|over|behind|against|as|in"
     r"|longer|louder|shorter|softer"
     r"|stop|end|cease|fade|pause|change|disturb|interrupt|cover|mask|drown|affect|bother"
     r"|quieter|first|last|because|due|(?:from|by)(?! (?:an?|any)\b)|the (?:first|last|longest|loudest|only|same))\b)"
@@ -150,7 +150,7 @@ _AUDIBILITY = (
     r"|includ\w+|involved|used|in use|play(?:s|ed|ing)?|made out|observed|evident|apparent|contain\w*|featur\w+|in (?:the|this)"  # noqa: E501
     r"|part of|among|one of|occur\w*|appear\w*|happen\w*|exist\w*|take(?:s|n)? (?:part|place)|participat\w+|show\w*|turn up"  # noqa: E501
     r"|r[iu]ng|ringing|bark|barking|sing|singing|speak|speaking|talk|talking|sound|sounding|meow|blow|go off|going off|join"  # noqa: E501
-    r"|match\w*|fit|belong|correspond\w*|apply|applied|running|active|operating|closed|opened|supported|indicated|mentioned|plausible|likely|possible|an option|the (?:case|answer)|what (?:i|we) hear|what is heard|a (?:\w+ )?(?:explanation|option|candidate|match|fit|possibility)"  # noqa: E501
+    r"|pass(?:es|ed)?(?: by)?|(?:driv|com|go)\w+ (?:by|past)|match\w*|fit|belong|correspond\w*|apply|applied|running|active|operating|closed|opened|supported|indicated|mentioned|plausible|likely|possible|an option|the (?:case|answer)|what (?:i|we) hear|what is heard|a (?:\w+ )?(?:explanation|option|candidate|match|fit|possibility)"  # noqa: E501
 )
 _ABSENCE_HEADING = _CuedPattern(  # the head of a list
     r"\b(?:not (?:detected|heard|present|audible|found)|absent|missing|excluded|ruled out)(?: sounds?)?[*_]*:(?=[^.;]*$)",  # noqa: E501
@@ -199,8 +199,8 @@ _NARRATION = _CuedPattern(  # every later name of the sentence is part of the na
     "describ|tell|recount|recall|remember|imagin|dream",
 )
 _TOPIC = _CuedPattern(
-    r"(?<!should )\bmention(?:s|ed|ing)?\b|\b(?:talk|speak|sing|tell|joke|chat|complain|ask|warn|think|worr|argu|discussion|convers|lyrics)\w*"  # noqa: E501
-    r"(?: (?!about|of)[a-z]+)? (?:about|of)\b|\b(?:say|saying|says|said|explain\w*|announc\w+|promis\w+|warn\w*|tells|told|telling|answers|replies|adds|insists|admits|jokes) (?:that|how|why)\b"  # noqa: E501
+    r"\b(?:talk|speak|sing|chat|joke)\w* (?:[a-z]+ )?about\b[^.;:]{0,80}\b(?:and|or) (?:how|that|why|what|whether)\b|(?<!should )\bmention(?:s|ed|ing)?\b|\b(?:talk|speak|sing|tell|joke|chat|complain|ask|warn|think|worr|argu|discussion|convers|lyrics)\w*"  # noqa: E501
+    r"(?: (?!about|of)[a-z]+)? (?:about|of)\b(?! (?:it|this|him|them|her)\b)|\b(?:say|saying|says|said|explain\w*|announc\w+|promis\w+|warn\w*|tells|told|telling|answers|replies|adds|insists|admits|jokes) (?:that|how|why)\b"  # noqa: E501
     r"|(?:\b(?:he|she|they)|\0) (?:says?|said|insists|admits|claims?|claimed|complains?|explains?|thinks?|believes?|describ\w+|recalls?|recounts?|reports?|tells?(?: \w+)?) (?:that |how |when )?(?=(?:an?|the|his|her|their|my|there)\b)"  # noqa: E501
     r"|\b(?:news|story|stories|report|article|poem|book|message|lecture|speech|conversation|explanation|account|song|tale"
     r"|jokes?|question|complaint|remark|anecdote|argument|documentary|podcast)(?: is| was)? (?:about|on)\b"
@@ -212,12 +212,12 @@ _TOPIC = _CuedPattern(
     "|promis|claim|believe|describ|recall|recount|report|news|stor|article|poem|book|message|lecture|wait|hop| about|\0 of|\0 disc|is about|was about|something about|to see|watch|visit|buy",  # noqa: E501
 )
 _COMPARISON = _CuedPattern(
-    r"\0 (?:sounds?|sounded) (?:(?:a bit|almost|very|more|just|much|somewhat|rather|so) )?like\b|"
+    r"\bas (?:many|most|any|every) $|\0 (?:sounds?|sounded) (?:(?:a bit|almost|very|more|just|much|somewhat|rather|so) )?like\b|"  # noqa: E501
     r"(?<!sounds )(?<!sounding )(?<!sounded )(?<!seems )(?<!something )(?<!looks )(?<!feels )(?<!sound )\blike\b"
     r"|\b(?:resembl(?:es|ed|ing)|resemble|reminiscent of|similar to|remind(?:s|ed|ing)? (?:me|one|us|you) of|akin to"
     r"|(?:rather|more) than(?! \d| once| half| an? (?:few|dozen|couple)| (?:one|two|three|four|five|six|ten|just)\b)|instead of|as opposed to|not to be confused with"  # noqa: E501
     r"|comparable to|compar(?:es?|ed|ing) (?:it|them|this|that|him|her)? ?(?:to|with)|(?:in contrast|contrary) to|(?:differ\w*|distinct|distinguish\w*) from|as if|as though|compared (?:to|with)|evok(?:es|ed|ing)|imitat(?:es|ed|ing)|mimic(?:s|king)?)\b",  # noqa: E501
-    "like|contra|differ|disti|resembl|reminis|similar|remind|akin|than|instead|opposed|confused|compar|as if|as though|evok|imitat|mimic",  # noqa: E501
+    "as many|as most|as any|as every|like|contra|differ|disti|resembl|reminis|similar|remind|akin|than|instead|opposed|confused|compar|as if|as though|evok|imitat|mimic",  # noqa: E501
 )
 _MORE_LIKE = ("more like ", "more like a ", "more like an ", "more like the ")
 _DEGREE = _CuedPattern(r"\bas \w+ as\b|\b\w+er(?: \w+)? than\b|\b(?:more|less) \w+ than\b", "as | than")
@@ -227,12 +227,12 @@ _RETRACTION = _CuedPattern(
     r"|(?:initially|first|originally|briefly|almost|wrongly) (?:thought|believed|assumed|took|suspected|guessed|heard|mistook)"  # noqa: E501
     r"|(?:thought|believed|assumed|suspected|guessed) (?:at first |initially )?(?:it|this|that|there|i|he|she|the [a-z]+) (?:was|were|heard|might)"  # noqa: E501
     r"|(?:might|may|could) (?:easily )?(?:be(?! described| called| heard)|sound|seem)"
-    r"|tempt\w*(?: \w+)? to (?:call|think|say|hear|take|identify|name)|(?:initial|first) (?:guess|impression|thought|assumption|instinct)(?: (?:for|about|of|at) (?:the |this |that )?\0+)?(?: is| was)?|(?:i|we) (?:also |briefly )?(?:considered|suspected|thought of))\b",  # noqa: E501
+    r"|tempt\w*(?: \w+)? to (?:call|think|say|hear|take|identify|name|add|include|list|assume)|(?:initial|first) (?:guess|impression|thought|assumption|instinct)(?: (?:for|about|of|at) (?:the |this |that )?\0+)?(?: is| was)?|(?:i|we) (?:also |briefly )?(?:considered|suspected|thought of))\b",  # noqa: E501
     "what |take|took|tempt|mista|misto|mish|confus|taken|thought|believ|assum|took|suspect|guess|heard|might|may|could|consider|impression|instinct",  # noqa: E501
 )
 _RETRACTION_AFTER = re.compile(
     r"^\s*,?\s*(?:but|though|although)?\s*(?:no,|wait\b|actually,|or rather|correction|scratch that|on second thought)"
-    r"|^\s+in mind\b|^\s+(?:is|was) (?:my|the|an) (?:first|initial|early|original|obvious) (?:guess|impression|thought|candidate|assumption)\b"  # noqa: E501
+    r"|^\s+in mind\b|^\s+(?:is|was) (?:my|the|an|one of my|among my) (?:(?:first|initial|early|original|obvious) )?(?:guess|hypothes|impression|thought|candidate|assumption|idea)\w*\b"  # noqa: E501
     r"|^[^.;\0]{0,25},? but (?:it|this|that) (?:is|was|turns? out)(?: to be)?(?: actually| in fact| really| clearly)?(?: an?| the)? ?(?:not\b|\0)"  # noqa: E501
     r"|^[^.;\0]{0,60},? but (?:neither|none)\b"
     r"|^[^.;\0]{0,60},? but (?:there|i|we) (?:(?:do|does|did|can|could|is|are|was|were) not|(?:do|does|did|ca|could|is|are|was|were)n.t)"  # noqa: E501
@@ -277,10 +277,10 @@ _CONJUNCTION = re.compile(r"(?:.*(?:\b(?:because|since|as|for|whereas|while|but|
 _INDEFINITE = re.compile(r"(?:.*(?:\b(?:because|since|as|for|whereas|while|but|and),?|\())?\s*(?:an?\s+)?")
 _COMPARATIVE = re.compile(
     r"\s+(?:has|have|makes?|sounds?|produces?) (?:an? )?(?:similar|different|comparable)\b|\s+(?:is|are) pitched\b|\s+(?:also )?has (?!been\b)|"  # noqa: E501
-    r"\s+(?:is|are|sounds?|has|have|makes?|produces?|gives?)\s+(?:(?:usually|much|a|far|generally)\s+)?(?:[a-z]+er|more \w+|less \w+|different)\b"  # noqa: E501
+    r"\s+(?:is|are|sounds?|has|have|makes?|produces?|gives?)\s+(?:(?:usually|much|an?|far|generally|even)\s+){0,3}(?:[a-z]+er|more \w+|less \w+|different)\b"  # noqa: E501
 )
 _GENERIC = re.compile(
-    r"^\s+(?:also )?(?:have(?! been| start| stop)|can(?! (?:also |clearly )?be| hear)|usually|often|generally|typically|tend|sometimes|always)\b"  # noqa: E501
+    r"^\s+(?:also )?(?:have(?! been| start| stop)|can(?!['\u2019]| (?:also |clearly )?be| hear)|usually|often|generally|typically|tend|sometimes|always)\b"  # noqa: E501
 )
 _GENERAL = re.compile(  # of "a bell" or "bells", not of "the bell"
     r"\s+(?:is|are|sounds?|has|have|makes?) (?:usually|often|generally|typically|normally|practically|commonly|rarely|always)\b"  # noqa: E501
@@ -420,7 +420,7 @@ def _find_negation(before: str, after: str) -> str | None:
         return match.group()
     acts = False
     for match in _NEGATION.finditer(before):
-        gap = before[match.end() :]
+        gap = _SUCH_AS.split(before[match.end() :])[-1]
         acts = acts and match.group() == "nor" or _ACTS_ON.search(before, 0, match.start()) is not None
         if acts or _NEGATION_VOID.search(gap) or _CONFUSION.match(gap.lstrip()):
             continue
@@ -447,6 +447,7 @@ def _in_list(gap: str, name_start: int, after: str) -> bool:
     return re.match(rf"\s*,[^.;]{{0,60}}\b(?:or|nor|and)\b[^.;]{{0,20}}{BLANK}", after) is not None
 
 
+_SUCH_AS = re.compile(r", (?:such as|like|including|for example|for instance|e\.g\.,?)(?= )")
 _LIST_GOES_ON = re.compile(r",?\s+(?:and|or)\s|,\s")
 _LIST_END = re.compile(r",?\s+(?:and|or)\s+(?:any\w*|other|the like|so on|anything)\b")
 _BRACKETS = re.compile(r"\([^()]*\)\s*")

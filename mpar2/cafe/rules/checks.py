@@ -160,6 +160,8 @@ def pair_holds(claim: PairClaim, left: int, right: int, truth: Truth) -> bool:
         return abs(a.onset_s - b.onset_s) <= COARSE_TOLERANCE_S
     if claim.relation == "after_end":
         return b.offset_s is None or a.onset_s >= b.offset_s - ORDER_TOLERANCE_S
+    if claim.relation == "ends_first":
+        return a.offset_s is None or b.offset_s is None or a.offset_s <= b.offset_s + ORDER_TOLERANCE_S
     if claim.relation == "end_before":
         return a.offset_s is None or a.offset_s <= b.onset_s + ORDER_TOLERANCE_S
     if a.offset_s is None or b.offset_s is None:

@@ -66,7 +66,7 @@ class PairClaim:
     """A claim that relates the left of two names in a sentence to the right one."""
 
     relation: Literal[
-        "before", "after", "before_end", "after_end", "end_before", "overlap", "start_together",
+        "before", "after", "before_end", "after_end", "end_before", "ends_first", "overlap", "start_together",
         "longer", "shorter", "louder", "quieter", "as_long", "as_loud",
     ]  # fmt: skip
     words: str
@@ -385,12 +385,13 @@ _ENDING = re.compile(
     r" (?:out|away|down)|is over|subsides?|subsided"
     r"|(?:is|are|was|were|has been|have been|gets|got) (?:turned|switched|shut) off)\b"
 )
+_DOES = re.compile(r" (?:do|does|did)\b")
 _OR = re.compile(r"\bor\b|;")
 _AND = re.compile(r"\s+and\s+(?:an?\s+|the\s+)?")
 # "is silent after", "continues until": a claim about duration, not about order
 _ASPECT = re.compile(
     r"\bbefore and after\b|\b(?:more|further|continued|continuing|ongoing)\s+$|\b(?:(?:is|are|was|were|falls?|becomes?|remains?) (?:silent|quiet|gone|over|inaudible|absent)|no longer \w+|continu(?:es?|ed)|goes on"  # noqa: E501
-    r"|(?:stop|end|ceas|fad|resum)\w*(?: (?:out|away|again))?) (?:right |just |shortly |even )?after\b"
+    r"|(?:stop|end|ceas|fad|resum)\w*(?: (?:out|away|again))?) (?:right |just |shortly |even |(?:\d+|[a-z]+) seconds? )?after\b"  # noqa: E501
 )
 # A "while" of contrast claims nothing about time.
 _CONTRAST = re.compile(
@@ -433,8 +434,8 @@ def pair_claim(masked_text: str, left: tuple[int, int], right: tuple[int, int]) 
                 return None
             if relation == "after_end" and not right_ends:
                 continue
-            if relation == "end_before" and right_ends:
-                return None  # one end before the other
+            if relation == "end_before" and (right_ends or _DOES.match(masked_text, right[1])):
+                return PairClaim("ends_first", match.group()) if "before" in match.group() else None
             if relation in ("before", "after") and right_ends:
                 return PairClaim(f"{relation}_end", match.group())  # type: ignore[arg-type]
             return PairClaim(relation, match.group())  # type: ignore[arg-type]

@@ -107,7 +107,9 @@ _CLAIM_KINDS = dict.fromkeys(("first", "last", "nth"), "order") | dict.fromkeys(
 )
 
 
-_ORDERS = frozenset(("before", "after", "before_end", "after_end", "end_before", "overlap", "start_together"))
+_ORDERS = frozenset(
+    ("before", "after", "before_end", "after_end", "end_before", "ends_first", "overlap", "start_together")
+)
 
 
 class ReferenceJudge:
@@ -580,7 +582,10 @@ class _TraceJudge:
                 and not candidates[index].family
                 and (count := claim_rules.count_claim(masked_text, *spans[index]))
             ):
-                self._check_count(state, count, people=words.split()[0] in _PEOPLE)
+                by_people = words.split()[0] in _PEOPLE or (
+                    count.words == "both" and candidates[index].role == "action"
+                )
+                self._check_count(state, count, people=by_people)
 
     def _comparison_events(self, masked_text: str, number: int, group: Sequence[int]) -> tuple[int, ...]:
         """Return the scope of "first" and "last", as in "of the dog and the cat, ..."; empty for all events."""

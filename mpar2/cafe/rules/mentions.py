@@ -59,7 +59,7 @@ SPEAKS = re.compile(
 _DETERMINED = re.compile(r"\b(?:an?|the|another|this|that|one|final|loud|sudden|brief)\s+(?:[a-z]+\s+)?$")
 _SOUNDING_AFTER = re.compile(
     r"\s+(?:(?:is|are|was|were|starts?|begins?|keeps?|can (?:also |clearly )?be)\s+)?(?:also\s+|softly\s+|loudly\s+|faintly\s+|clearly\s+)?"  # noqa: E501
-    r"(?:playing|plays|heard|audible|sounding|struck|sounded|blown|rung|shaken|beaten|torn|crumpled|dropped|closed|opened|on(?=[.,;])|slammed|flushed|used|operated|at work|rings?|ringing|buzz(?:es|ing)|hum(?:s|ming)|whirr?(?:s|ing)|hiss(?:es|ing)"  # noqa: E501
+    r"(?:playing|plays|heard|audible|sounding|struck|sounded|blown|rung|shaken|beaten|torn|crumpled|dropped|closed|opened|on(?=[.,;])|slammed|flushed|used|operated|at work|swells?|soars?|rings?|ringing|buzz(?:es|ing)|hum(?:s|ming)|whirr?(?:s|ing)|hiss(?:es|ing)"  # noqa: E501
     r"|rattl(?:es|ing)|squeak(?:s|ing)|clatter(?:s|ing)|(?:creak|scrape|clink|chime|strike|ding|slam|screeche|crackle|pop|snap|crashe|bang|tinkle|jingle|blow|roar|murmur|whistle|whine|wail|howl|hoot|thump|thud|clank|clang|chirp|splashe)s|falls? (?:over|down|to)|drops|boom(?:s|ing)|blar(?:es|ing)|click(?:s|ing)|beep(?:s|ing))\b"  # noqa: E501
     r"|\s+(?:[a-z]+|(?:is|are|was|were) [a-z]+ing)(?: [a-z]+ly)? in the (?:background|distance)\b"
 )

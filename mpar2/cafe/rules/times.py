@@ -28,7 +28,7 @@ _TIME = re.compile(
 )
 _DIGIT = re.compile(r"\d")
 _NOT_A_TIME = re.compile(
-    r"^\s*(?:after(?! (?:the )?(?:start|beginning))|before|later|earlier|apart|clip|audio|recording|file|sample"
+    r"^\s*(?:of (?:silence|quiet|nothing)|after(?! (?:the )?(?:start|beginning))|before|later|earlier|apart|clip|audio|recording|file|sample"  # noqa: E501
     r"|segment|excerpt|sound clip|track)\b"
 )
 _CLIP_LENGTH = re.compile(
@@ -236,8 +236,10 @@ def attach_times(masked_text: str, spans: dict[int, tuple[int, int]]) -> list[tu
             ):
                 pairs += [(target, replace(claim, relation="at", a=seconds)) for seconds in (claim.a, claim.b)]
                 continue
-        if claim.relation == "length" and _ALONE.search(gap_left):
+        if claim.relation == "length" and (_ALONE.search(gap_left) or _TOGETHER.search(gap_left)):
             continue  # "the organ plays alone for 3 s", and goes on together with others
+        if target == right and _is_cut(gap_right) and not _ADVERBIAL.search(masked_text, 0, time.start):
+            continue  # "one asks, the other answers at 4 s, both laugh"
         pairs.append((target, claim))
         # "A dog and a cat start at 3 s": a plural verb makes the claim about both.
         if target == left and position > 1 and _PLURAL_VERB.match(gap_left):

@@ -267,7 +267,9 @@ class Vocabulary:
         for index, names in enumerate(self.truth):
             for name in names:
                 self._labels_by_concept.setdefault(name, []).append(index)
-                self._labels_by_parent.setdefault(PARENTS.get(name), []).append(index)
+            parents = {PARENTS.get(name) for name in names}
+            if len(parents) == 1:  # "Horn" may be that of a train, so that it is no kind of "train"
+                self._labels_by_parent.setdefault(parents.pop(), []).append(index)
 
     def concept(self, name: str) -> Concept:
         """Return the concept of that name."""
