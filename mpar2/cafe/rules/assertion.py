@@ -103,7 +103,7 @@ _INQUIRY_AFTER = _CuedPattern(
     r"(?:options|choices|candidates|alternatives|possibilities)\b"
     r"|^[\"\u201d]? (?:is|was) (?:also )?(?:an?|the|only an?) (?:[a-z]+ )?(?:alternative|option|distractor|decoy)\b"
     r"|^[^.;,\0]{0,25} in (?:the|his|her|its|their) (?:lyrics|story|title|novel|joke|dream)\b"
-    r"|^ as an? (?:alternative|option|possibility|candidate|distractor)\b"
+    r"|^,? as (?:option|choice|answer)\b|^ as an? (?:alternative|option|possibility|candidate|distractor)\b"
     r"|^ (?:(?:is|are|was|were) (?:also |only )?(?:listed|mentioned|offered|given|named|included|suggested|provided)"
     r" (?:as|among|in|by|with)|(?:was|were) among)\b[^.;!?]{0,40}\b(?:options?|choices?|answers?|questions?)\b",
     "option|choice|candidat|alternativ|distract|decoy|possibilit|answer|question|lyrics|story|title|novel|joke|dream|hypothes|theory|idea|interpret|explanation|scenario",
@@ -134,7 +134,7 @@ _NEGATION = re.compile(
     r"|absence of|lack of|free of|devoid of|excludes?|excluding|rules? out|ruled out|ruling out|eliminates?|eliminating|(?:dismiss|reject|discard|disregard)(?:es|s|ing)?|let alone|rather than|instead of|unlike)\b"  # noqa: E501
 )
 _NEGATION_VOID = re.compile(  # continuations after which the cue negates nothing
-    r"^(?:\s*(?:[,:]|[\u2013\u2014-]\s)|\s+(?:doubt|question|matter|surprise|wonder|problem|sense|difference|only|just|merely|simply|call (?:the|this))\b"  # noqa: E501
+    r"^(?:\s*(?:[,:]|[\u2013\u2014-]\s)|\s+(?:doubt|question|matter|surprise|wonder|problem|sense|difference|answer|reply|response|reaction|only|just|merely|simply|call (?:the|this))\b"  # noqa: E501
     r"|\s+(?:other |further )?(?:sounds?|events?|one)\b[^,;]*\b(?:before|after|than|as|until)\b"
     r"|[^,;]*\b(?:other than|except|besides|apart from|aside from|save for|beyond)\s+(?:for\s+)?(?:an?\s+|the\s+|her\s+|his\s+|its\s+)?$"  # noqa: E501
     r"|\s+(?:be\s+|been\s+|heard\s+|sound\s+|come\s+|start\s+|begin\s+|lie\s+){0,2}(?:before|after|until|at|during|above|over|behind|against|as|in"
@@ -247,7 +247,7 @@ _HEDGE_AFTER = re.compile(
     r"|^\s+(?:(?:is|are) (?:considered|known|regarded)|stands? for|symboli[sz]es?)\b|^(?:\s+\w+)?\s+wouldn['\u2019]t\b"
     r"|^\s+(?:is|are|was|were) (?:too faint|(?:very |quite |too )?(?:hard|difficult|impossible)) to (?:make out|hear|detect|discern|confirm|tell)"  # noqa: E501
     r"|^\s*:[^.;\n]{0,30}\b(?:maybe|perhaps|possibly|not sure|unsure|unclear)\b"
-    r"|^ (?:is|are) what (?:i|we|one|you)\b|^\s+(?:must have|(?:is|are) likely to)\b|^[^.;\0]{0,20}\bin (?:that|such a|this) case\b|^,? if any\b"  # noqa: E501
+    r"|^ (?:is|are) (?:what|something|a sound) (?:that )?(?:i|we|one|you)\b|^\s+(?:must have|(?:is|are) likely to)\b|^[^.;\0]{0,20}\bin (?:that|such a|this) case\b|^,? if any\b"  # noqa: E501
     r"|^\s+(?:will|is going to|are going to|is about to|are about to)\b|^(?:\s+\w+){0,2}?\s+would\b|^ (?:of|that|who|which)(?: [a-z]+){1,6}? would (?:be|have)\b|^[^,.;\0]{0,30}\bbut would\b|^\s*(?:is|are|was|were) (?:possible|unlikely|conceivable|plausible|expected)\b"  # noqa: E501
     r"|^\s+(?:is|are|was|were) (?:probably|presumably|perhaps|likely) (?:there|present|also|playing|heard|audible|included|waiting|parked|nearby|involved)\b"  # noqa: E501
     r"|^\s*,?\s*(?:maybe|perhaps|possibly|i guess|i am not sure|i'm not sure)\s*(?:[.,!)]|$)"
@@ -255,6 +255,8 @@ _HEDGE_AFTER = re.compile(
 #: "for a train, the hum would be louder"
 _CASE = re.compile(r"(?:^|[.;,])\s*(?:but |and )?(?:for|with|in|as) (?:an? )?(?:[a-z]+ )?$")
 _WOULD = re.compile(r"^[^.;]{0,60}(?:\b(?:would|could|might|usually|typically)|['\u2019]d)\b")
+_IF_IT_WERE = re.compile(r"\bif (?:it|this|that) (?:were|was) [^,;:]{1,40}, (?:an? |the )?$")
+_CLAUSE_END = re.compile(r"\s*(?:$|[.;,])")
 _WITHOUT = re.compile(r"\bwithout (?:the|this|that|these|those) (?:[a-z]+ )?$")
 #: "a horn honks, presumably from a passing car"
 _ORIGIN = re.compile(
@@ -342,7 +344,8 @@ def assertion_of(
     # Options, questions, guesses and answers claim nothing.
     if _is_quoted_choice(raw, start, stop, choices):
         return AssertionResult("questioned", "it quotes a choice")
-    if _INQUIRY.search(before) or _INQUIRY_AFTER.match(after) or _is_option(around[0], after, around[1], start):
+    owned = raw.endswith(("'s", "\u2019s"), 0, stop)  # "the doctor's explanation"
+    if _INQUIRY.search(before) or (not owned and _INQUIRY_AFTER.match(after)) or _is_option(around[0], after, around[1], start):
         return AssertionResult("questioned", "it is asked about or listed as an option")
     if _STATEMENT.search(before) and _REFUTATION.match(after):
         return AssertionResult("questioned", "it stands in a statement that is called wrong")
@@ -352,9 +355,9 @@ def assertion_of(
         return AssertionResult("hedged", f"an inferred source: {origin.group()!r}", "true")
     if _ANSWER.search(before):
         return AssertionResult("answer", "it is named as the answer")
-    if _CASE.search(before) and _WOULD.match(after):
+    if (_CASE.search(before) and _WOULD.match(after)) or (_IF_IT_WERE.search(before) and _CLAUSE_END.match(after)):
         return AssertionResult("hedged", "another case")
-    if _WITHOUT.search(before) and " would" in after:
+    if _WITHOUT.search(before) and re.search(r" would\b|['\u2019]d ", after):
         return AssertionResult("asserted", "")  # "without the dog it would be silent"
     # Negation.
     if _STOPS_BUT.search(masked_text[max(0, start - REACH) : start]) and _DOES_NOT.match(after):

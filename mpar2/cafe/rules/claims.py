@@ -262,6 +262,7 @@ _COUNT_AFTER = re.compile(
 )
 _NUMBER_OF = re.compile(r"\bnumber of (?:the |distinct |separate |all )?$")
 _NUMBER_IS = re.compile(rf"\s+(?:is|was|equals|=|amounts to|comes to)\s+(?:exactly )?(one|{_NUMBER}|\d{{1,2}})\b")
+_KIND = re.compile(r" (?:loud|soft|short|long|quiet|low|high|deep|big|small)\b")
 _RANGE = re.compile(rf"\b(one|{_NUMBER}|\d{{1,2}}) (?:or|to) $")
 _OTHER_CLAUSE = re.compile(r"\b(?:not|never|and|then|but|interrupted|mentioned)\b|n['’]t\b")  # noqa: RUF001
 _ORDINAL = re.compile(
@@ -294,7 +295,8 @@ def count_claim(masked_text: str, start: int, stop: int) -> CountClaim | None:
             lead = before[: match.start()]
             if range_match := _RANGE.search(lead):
                 return CountClaim(_NUMBERS.get(range_match[1]) or int(range_match[1]), True, words)
-            return CountClaim(number, lead.endswith("at least "), words)
+            # "Three short beeps" says nothing about long ones.
+            return CountClaim(number, lead.endswith("at least ") or _KIND.search(words) is not None, words)
         return CountClaim(1 if groups["one"] else 2, False, words)
     if (match := _COUNT_AFTER.match(after)) and not _OTHER_CLAUSE.search(match["lead"]):
         groups, words = match.groupdict(), match.group().strip()
@@ -358,7 +360,7 @@ _PAIRS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
             rf"\b(?:after(?!{_SPAN_OF_TIME})|follows?(?!\s*(?:[,.;]|and\b))|following"
             r"|later than|preceded by|subsequent to)\b",
         ),
-        ("before", r"(?<!so )(?<!thus )\b(?:then|next)\b(?! to)"),
+        ("before", r"(?<!so )(?<!thus )\b(?:then|next)\b(?! to|(?<=next)\s*,)"),
     )
 )  # fmt: skip
 _FRONTED = re.compile(

@@ -67,7 +67,7 @@ _PLACES = frozenset(
 )  # fmt: skip
 _PLACE_PREPOSITION = re.compile(
     r"\b(?:in(?:side)?|on|at|near|behind|outside|beside|(?<!followed )(?<!accompanied )(?<!joined )by|towards?|approach(?:es|ing)?|into|onto|against|aboard|through|around|next to"  # noqa: E501
-    r"|close to|out of)\s+(?:(?:an?|the|his|her|their|its|some)\s+(?:\w+\s+)?)?$"
+    r"|close to|out of|(?:walk|run|go|rush|hurr|step|head|return)\w* (?:back |over )?to)\s+(?:(?:an?|the|his|her|their|its|some)\s+(?:\w+\s+)?)?$"
 )
 #: "a man talks to a woman": the addressee need not be audible
 _ADDRESSEE = re.compile(
@@ -107,6 +107,7 @@ _CLAIM_KINDS = dict.fromkeys(("first", "last", "nth"), "order") | dict.fromkeys(
 )
 
 
+_PLACED = frozenset(("at", "start", "interval", "at_start", "at_end", "from_start", "to_end", "from_on"))
 _ORDERS = frozenset(
     ("before", "after", "before_end", "after_end", "end_before", "ends_first", "overlap", "start_together")
 )
@@ -306,6 +307,24 @@ class _TraceJudge:
         self.events_by_name[name] = sorted(set(events))
         return self.events_by_name[name]
 
+    def _events_of(self, names: Sequence[str]) -> list[int]:
+        """Return the truth events that a phrase with one or several senses fits.
+
+        A phrase and a label that are both ambiguous need half of their senses in common, or one with a word of the
+        label: "honk" fits "Horn" as a car horn, but "horn" does not fit "Whistle" as a train horn.
+        """
+        events = sorted({event for name in names for event in self._events_named(name)})
+        return events if len(names) == 1 else [event for event in events if self._shares_a_sense(set(names), event)]
+
+    def _shares_a_sense(self, senses: set[str], event: int) -> bool:
+        """Return whether an ambiguous phrase may mean the truth event."""
+        label_senses = self.vocabulary.truth[event]
+        shared = senses.intersection(label_senses)
+        if len(label_senses) == 1 or 2 * len(shared) >= min(len(senses), len(label_senses)):
+            return True
+        words = self.truth.events[event].label.lower().split()  # type: ignore[index]
+        return any(word in sense for sense in shared for word in words)
+
     def _families(self, index: int) -> set[str | None]:
         """Return the families of a truth event, by whose words it may be called."""
         names = self.vocabulary.truth[index]
@@ -335,7 +354,7 @@ class _TraceJudge:
             (text[max(0, candidate.start - REACH) : candidate.start], text[candidate.stop : candidate.stop + 80]),
         )
         # A name that is not asserted is neutral, unless the sentence still implies that it is present.
-        events = sorted({event for name in candidate.concepts for event in self._events_named(name)})
+        events = self._events_of(candidate.concepts)
         words = self.parsed.text[candidate.start : candidate.stop].lower()
         events = self._narrow_by_words(events, words)
         sex = _SEX_OF_WORD.get(words.split()[-1])
@@ -542,7 +561,7 @@ class _TraceJudge:
         return [
             i
             for i, names_of_event in enumerate(self.vocabulary.truth)
-            if any(PARENTS.get(n) in parents for n in names_of_event)
+            if len(names_of_event) == 1 and PARENTS.get(names_of_event[0]) in parents
         ]
 
     def _is_only_general(self, names: Sequence[str]) -> bool:
@@ -620,6 +639,12 @@ class _TraceJudge:
         if events:
             state.candidates, state.narrowed = events, True
             return
+        # "At the start and from 6 s on": each claim is true of another event.
+        if len(state.all_events) > 1 and _PLACED.issuperset(claim.relation for claim in state.claims):
+            fits = [{i for i in state.candidates if holds(claim, i, self.truth)} for claim in state.claims]
+            if all(fits):
+                state.candidates = tuple(sorted(set().union(*fits)))
+                return
         # Charge the nearest event with the first claim that no event satisfies.
         false_claims = [c for c in state.claims if not any(holds(c, i, self.truth) for i in state.candidates)]
         wrong_claim = (false_claims or state.claims)[0]

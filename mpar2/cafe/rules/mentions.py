@@ -61,11 +61,11 @@ _SOUNDING_AFTER = re.compile(
     r"\s+(?:(?:is|are|was|were|starts?|begins?|keeps?|can (?:also |clearly )?be)\s+)?(?:also\s+|softly\s+|loudly\s+|faintly\s+|clearly\s+)?"  # noqa: E501
     r"(?:playing|plays|heard|audible|sounding|struck|sounded|blown|rung|shaken|beaten|torn|crumpled|dropped|closed|opened|on(?=[.,;])|slammed|flushed|used|operated|at work|swells?|soars?|rings?|ringing|buzz(?:es|ing)|hum(?:s|ming)|whirr?(?:s|ing)|hiss(?:es|ing)"  # noqa: E501
     r"|rattl(?:es|ing)|squeak(?:s|ing)|clatter(?:s|ing)|(?:creak|scrape|clink|chime|strike|ding|slam|screeche|crackle|pop|snap|crashe|bang|tinkle|jingle|blow|roar|murmur|whistle|whine|wail|howl|hoot|thump|thud|clank|clang|chirp|splashe)s|falls? (?:over|down|to)|drops|boom(?:s|ing)|blar(?:es|ing)|click(?:s|ing)|beep(?:s|ing))\b"  # noqa: E501
-    r"|\s+(?:[a-z]+|(?:is|are|was|were) [a-z]+ing)(?: [a-z]+ly)? in the (?:background|distance)\b"
+    r"|\s+(?:[a-z]+|(?:is|are|was|were) (?:on|[a-z]+ing))(?: [a-z]+ly)? in the (?:background|distance)\b"
 )
 _BARE = re.compile(r"[A-Za-z]+(?<!s)(?<!ing)(?<!ed)")
 _IDIOM = re.compile(
-    r"\b(?:rings? (?:a|any) bells?|alarm bells?|barking up the wrong tree|cats and dogs|so to speak|(?:generally|strictly|broadly|roughly) speaking|in (?:a )?(?:constant |musical )?dialogue|elephant in the room"  # noqa: E501
+    r"\b(?:rings? (?:a|any) bells?|alarm bells?|barking up the wrong tree|cats and dogs|fire[sd] up|so to speak|(?:generally|strictly|broadly|roughly) speaking|in (?:a )?(?:constant |musical )?dialogue|elephant in the room"  # noqa: E501
     r"|cat out of the bag|music to (?:my|the|our|one's) ears|at the drop of a hat|under the radar|a grain of salt|drums? up"  # noqa: E501
     r"|(?:the )?tip of the iceberg|wild[- ]goose chase|as \w+ as an? (?:mouse|bell|whistle|drum|fiddle|lion|lark|bird|cat)"  # noqa: E501
     r"|let sleeping dogs lie|in the same boat|on the same page|blow(?:s|ing)? the whistle on|second wind|bells and whistles"  # noqa: E501
@@ -502,6 +502,9 @@ def _join(
         return None
     if {"its", "his", "her", "their"} & set(gap) and not in_truth.intersection(right.concepts):
         return _merge(left, right, left.concepts)  # a motorcycle revs its engine
+    if left.role == right.role == "noun" and not gap and not left.plural and not in_truth.intersection(left.concepts):
+        if in_truth.intersection(right.concepts):  # "a phone conversation": the last noun is the sound
+            return _merge(left, right, right.concepts)
     # From here on, one of the two is a noun and the other an action.
     if left.role == right.role or {"while", "then"} & set(gap):
         return None
@@ -539,7 +542,8 @@ def _join(
     if maker is not None and families == ["animal", "animal"]:  # "a cat barks"
         return replace(_merge(left, right, action.concepts), source=noun.concepts)
     # A verb belongs to its subject where that is a known source: the wind whistles, a phone beeps, a violin sings.
-    if in_truth.intersection(action.concepts):
+    many_senses = len(action.concepts) > 3 and in_truth.intersection(noun.concepts)  # "the whistle blows"
+    if in_truth.intersection(action.concepts) and not many_senses:
         return _merge(left, right, action.concepts)
     return _merge(left, right, noun.concepts)
 

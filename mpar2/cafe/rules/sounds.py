@@ -42,7 +42,7 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("crickets", "animal", "cricket|insect|cicada|cricket chirr|chirr|cricket chirp|grasshopper|katydid|cricket sound", "chirp|chirr|stridulate"),  # noqa: E501
     ("speech", "human", "speech|voice|human voice|talk|conversation|dialogue|narration|spoken word|speaker|narrator|announcer|commentator|reporter|presenter|radio host|speech sound|vocalization|announcement|loudspeaker announcement|public address|argument|quarrel|spoken voice|spokesperson|interviewer|lecture|interview|commentary|speaking voice|speeches|monologue|comment|remark|sermon|prayer|greeting|podcast|audiobook|news broadcast|news report|weather report|weather forecast|auction|" + PEOPLE, "speak|talk|chat|converse|narrate"),  # noqa: E501
     ("applause", "human", "applause|clap|hand clap|clapping audience|ovation|handclap|applauding audience|round of applause|clapping hands|hands|audience", "clap|applaud"),  # noqa: E501
-    ("footsteps", "human", "patter of feet|stomping feet|shuffling feet|shoe squeak|sneaker|people running|people marching|footstep|step|footfall|heel|boot|shoe|stride|running footstep|walking footstep", "walk|crunch|stomp|jog|tread"),  # noqa: E501
+    ("footsteps", "human", "bare feet|patter of feet|stomping feet|shuffling feet|shoe squeak|sneaker|people running|people marching|footstep|step|footfall|heel|boot|shoe|stride|running footstep|walking footstep", "walk|crunch|stomp|jog|tread"),  # noqa: E501
     ("hammering", "object", "hammer|hammer blow|hammer strike|hammering|mallet|nailing|pounding", "hammer|bang|pound"),
     ("glass breaking", "object", "glass|breaking glass|broken glass|shattering glass|glass break|glass shatter|shattering|smash|smashing glass|window breaking|broken window|glass smash|glass shard|window|windowpane", "shatter|smash|break"),  # noqa: E501
     ("bell", "object", "bell|church bell|bell ring|bell toll|chime|bell stroke|hand bell|handbell|cowbell|wind chime|tubular bell|jingle bell|sleigh bell", "toll|chime|ring|clang|jingle|tinkle|peal"),  # noqa: E501
@@ -109,7 +109,7 @@ SOUNDS: tuple[tuple[str, str, str, str], ...] = (
     ("door", "object", "door|door slam|door creak|slamming door|creaking door|closing door|gate|door opening|door shutting|door hinge|squeaky door|wooden door|cupboard|drawer", "slam|creak|squeak"),  # noqa: E501
     ("knocking", "object", "knock|door knock|rap|rapping|tapping", "knock|rap|tap|pound"),
     ("clock", "object", "clock|clock tick|ticking clock|tick-tock|clock face|wristwatch|stopwatch|pendulum", "tick"),
-    ("typing", "object", "typing|keyboard typing|typing on a keyboard|typewriter|keystroke|computer keyboard|keypress|key press|keyboard clack|typist|computer typing|keyboard", "clack"),  # noqa: E501
+    ("typing", "object", "typing|keyboard typing|typing on a keyboard|typewriter|keystroke|computer keyboard|keypress|key press|keys being pressed|keyboard clack|typist|computer typing|keyboard", "clack"),  # noqa: E501
     ("camera shutter", "object", "camera shutter|camera click|shutter click|shutter|camera", "click"),
     ("coins", "object", "coin|jingling coin|coin drop|loose change|jingling change", "jingle|clink|rattle"),
     ("keys", "object", "jingling key|key jangling|rattling key|keychain|bunch of keys", "jingle|jangle|rattle"),
