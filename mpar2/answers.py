@@ -118,7 +118,12 @@ def named_choice(text: str | None, choices: Sequence[str]) -> str | None:
     result = _from_statements(lines, names)
     if result:
         return result if isinstance(result, str) else None
-    return _from_position(lines, names, text) or _from_pair(lines, names) or _from_end(lines, names)
+    return (
+        _from_marks(lines, names)
+        or _from_position(lines, names, text)
+        or _from_pair(lines, names)
+        or _from_end(lines, names)
+    )
 
 
 def stated_answer(text: str, *, alone: bool = True) -> str | None:
@@ -152,6 +157,7 @@ _FOLD = str.maketrans(
     {
         **dict.fromkeys("‘’‛′ʼ", "'"), **dict.fromkeys("“”„‟″«»", '"'), **dict.fromkeys("‐‑‒–—−", "-"),
         **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\u00ad*`$", None), "。": ". ",
+        **dict.fromkeys("→➜➔➝⇒⟶", "->"),
     }
 )  # fmt: skip
 _LATEX = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mathit|mbox)\s{0,4}\{([^{}]{0,400})\}")
@@ -161,19 +167,51 @@ _OTHER_TAG = re.compile(r"<\|?(/?)([a-z_][a-z_ -]{0,30})\|?>", re.IGNORECASE)
 
 # "it is not A, it is B" and "not A but B" state B; the negated part is removed.
 _DENIED = re.compile(
-    r"\b(is|was|be)(?:n't| not) [^,;.!?\n]{1,80}[,;]? (?:but(?: rather)?|it's|it is|it was|rather|instead)(?= )",
+    r"\b(is|was|be)(?:n't| not) [^,;.!?\n]{1,80}[,;]? (?:but(?: rather)?|(?:it|he|she|this|that)(?:'s| is| was)|rather|instead)(?= )",  # noqa: E501
     re.IGNORECASE,
 )
+_LATIN_THEN_CJK = re.compile(r"(?<=[A-Za-z0-9])(?=[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af])")
 _BULLET = re.compile(r"^(?:[^\w\s(\[{\"'\\<.?!]+ ?)+(?=\S)")
+
+
+# "0.5 seconds" and "50ms" are "0.5 s" and "50 ms".
+_UNITS = {
+    "s": "s|sec|secs|second|seconds", "ms": "ms|millisecond|milliseconds", "min": "min|mins|minute|minutes",
+    "hz": "hz|hertz", "khz": "khz|kilohertz", "%": "%|percent|per cent", "db": "db|decibel|decibels",
+    "bpm": "bpm|beats per minute",
+}  # fmt: skip
+_UNIT_OF_WORD = {word: unit for unit, words in _UNITS.items() for word in words.split("|")}
+_QUANTITY = re.compile(
+    rf"(?<![\w.])(\d+(?:\.\d+)?)[ -]?({'|'.join(sorted(_UNIT_OF_WORD, key=len, reverse=True))})(?!\w)", re.IGNORECASE
+)
+
+
+def _fold_units(text: str) -> str:
+    """Write "0.5 seconds" as "0.5 s"."""
+    return _QUANTITY.sub(lambda match: f"{match[1]} {_UNIT_OF_WORD[match[2].lower()]}", text)
+
+
+# The answer of a reply that is one JSON object.
+_OBJECT = re.compile(r"\s*(?:```\w*\s*)?\{.*\}\s*(?:```)?\s*", re.DOTALL)
+_FIELD = re.compile(
+    r"[\"'](?:(?:final|correct|my|selected|predicted|best|right)[_ ])?(?:answer|choice|option|selection)[\"']\s*:\s*(?:\"([^\"\n]+)\"|'([^'\n]+)'|([\w.]+))",  # noqa: E501
+    re.IGNORECASE,
+)
 
 
 def _lines(text: str) -> list[str]:
     """Return the non-blank lines, folded; markup is removed, and tags of other formats become cues or blanks."""
-    folded = unicodedata.normalize("NFKC", text[-_MAX_CHARS:]).translate(_FOLD)
+    folded = _fold_units(unicodedata.normalize("NFKC", text[-_MAX_CHARS:]).translate(_FOLD))
+    if "{" in folded and _OBJECT.fullmatch(folded) and len(fields := _FIELD.findall(folded)) == 1:
+        return ["Answer: " + "".join(fields[0])]
+    if not folded.isascii():
+        folded = _LATIN_THEN_CJK.sub(" ", folded)
     if "\\" in folded:
         folded = _SPACING.sub(" ", _LATEX.sub(r"\1", folded))
     if "<" in folded:
         folded = _OTHER_TAG.sub(lambda tag: "\nAnswer: " if not tag[1] and "answer" in tag[2].lower() else " ", folded)
+    if "[[" in folded:
+        folded = folded.replace("[[", "[").replace("]]", "]")
     if "__" in folded:
         folded = re.sub(r"(?<!\w)__([^_\n]{1,400})__(?!\w)", r"\1", folded)
     lines = (_BULLET.sub("", " ".join(line.split()), count=1).rstrip(",; ") for line in folded.splitlines())
@@ -194,11 +232,11 @@ def _without_denials(line: str) -> str:
 
 _JUDGED = (
     r"(?:correct|right|best|final|true|proper|actual|only|"
-    r"(?:most )?(?:likely|appropriate|suitable|accurate|fitting|plausible|logical|probable))"
+    r"(?:most |more )?(?:likely|appropriate|suitable|accurate|fitting|plausible|logical|probable))"
 )
 _IS = (
     r"(?: (?:here|to (?:this|the|that) question|for (?:this|the) question|in this case|that (?:best )?(?:fits|matches)"
-    r"(?: the (?:audio|recording|clip))?|should|would|must|will|has to|seems to|appears to|can only|therefore|then))*"
+    r"(?: the (?:audio|recording|clip))?|should|would|must|will|(?:has|have) to|seems to|appears to|can only|therefore|then))*"  # noqa: E501
     r" ?\"?\)? ?(?:\b(?:is|was|(?:to )?be|being|remains)\b(?: (?:therefore|thus|then|clearly|definitely|most likely|"
     r"likely|probably|simply|indeed|option|as follows))* ?:?|:|=|->|=>|-(?= ))"
 )
@@ -211,49 +249,57 @@ _BEFORE_OPTION = (
 )
 _JUDGED_BEFORE = "".join(f"|(?<={word} )" for word in (*_BEFORE_OPTION.split(), "selected"))
 _ANSWER_IS = re.compile(
-    rf"(?:\b|(?=答案|选))(?P<rejected>(?:{_REJECTED}) )?(?:{_JUDGED}[ ,])*"
+    rf"(?:\b|(?=答案|[选選]))(?P<rejected>(?:{_REJECTED}) )?(?:{_JUDGED}[ ,])*"
     r"(?:(?P<noun>answer|response|solution|ans)"
-    rf"|(?:(?<=the ){_JUDGED_BEFORE})(?:option|choice|conclusion|pick|selection|one|guess)"
-    r"|^(?:option|choice|conclusion|selection)(?= ?:)|答案|选项?)"
-    rf"(?:{_IS}|应?该?[是为]|择)? ?",
+    rf"|(?:(?<=the ){_JUDGED_BEFORE})(?:option|choice|conclusion|pick|selection|one|guess|statement|description|match)"
+    r"|^(?:option|choice|conclusion|selection)(?= ?:)|答案|[选選][项項]?)"
+    rf"(?:{_IS}|[应應]?[该該]?[是为為]|[择擇])? ?",
     re.IGNORECASE,
 )
 _COPULA_AT_END = re.compile(
     r"(?:\b(?:is|was|be|being|remains|therefore|thus|then|clearly|definitely|likely|probably|simply|indeed|option|"
-    r"follows) ?:?|:|=|>|-|是|为|选|择) ?$",
+    r"follows) ?:?|:|=|>|-|[是为為选選择擇]) ?$",
     re.IGNORECASE,
 )
 _I_CHOOSE = re.compile(
-    r"\b(?:i|we)(?:'d| would|'ll| will| have to| must|'m| am| can)?"
+    r"\b(?:i|we|let me)(?:'d| would|'ll| will| have to| must|'m| am| can)?"
     r"(?: (?:therefore|thus|then|definitely|confidently|now))?"
-    r" (?:choose|chose|pick(?:ed)?|select(?:ed)?|go(?:ing)? with|went with|opt(?:ed)? for|answer|say|vote for|"
-    r"settle on|conclude|think|believe)(?: that)?(?: the (?:answer|option|choice))?(?: (?:it|this|that)(?: is|'s))?"
+    r" (?:choose|chose|choosing|picking|selecting|pick(?:ed)?|select(?:ed)?|go(?:ing)? with|went with|opt(?:ed)? for|answer|say|vote for|"  # noqa: E501
+    r"settle on|conclude|think|believe|call (?:it|this|that)|(?:classify|describe|identify) (?:it|this|that) as)(?: that)?(?: the (?:answer|option|choice))?(?: (?:it|this|that)(?: is|'s))?"  # noqa: E501
     r"(?: (?:option|choice|answer))? ?:? ?",
     re.IGNORECASE,
 )
 _CONCLUDE = re.compile(
-    r"(?:^|[.!;] )(?:so|therefore|thus|hence|in conclusion|in summary|overall|consequently|finally)[,:]? "
+    r"(?:^|[.!;,] )(?:so|therefore|thus|hence|in conclusion|in summary|overall|consequently|finally)[,:]? "
     r"(?:(?:it|this|that)(?: is|'s| must be| has to be| should be) )?",
     re.IGNORECASE,
 )
 _IS_CORRECT = re.compile(
-    r",? (?:is|would be|must be|seems|should be|has to be)(?: (?:therefore|thus|then|clearly|definitely))?"
+    r" (?:it is|fits best|fits|makes the most sense|remains)(?=[.!]?$)|,? (?:is|would be|must be|seems(?: to be)?|appears(?: to be)?|should be|has to be)(?: (?:therefore|thus|then|clearly|definitely))?"  # noqa: E501
     rf"(?: the)? (?:{_JUDGED}|answer)\b"
     r"(?! (?:not|only|if))",
     re.IGNORECASE,
 )
 # "B remains" after eliminating the others, and "wait, B" replacing the word before it.
 _LEAVES = re.compile(
-    r"\b(?:leaving|leaves)(?: us| me)?(?: with)?(?: only| just)?(?: the)?(?: (?:option|choice|answer))? ", re.IGNORECASE
+    r"\b(?:leaving|leaves|we get|left with)(?: us| me)?(?: with)?(?: only| just)?(?: the)?(?: (?:option|choice|answer))? ",  # noqa: E501
+    re.IGNORECASE,
+)
+_POINTS_TO = re.compile(
+    r"\b(?:point(?:s|ing) to|suggest(?:s|ing)|indicat(?:es|ing)|belongs to|support(?:s|ing)|if i (?:had|have|must|were forced) to \w+,)"  # noqa: E501
+    r"(?: that (?:it|this) is)? ",
+    re.IGNORECASE,
 )
 _CORRECTED = re.compile(
-    r"(?:\.{2,}|[,;.-]) ?(?:no|sorry|wait|actually|i meant?|correction|make that)[,:.]? "
+    r"\b(?:thought|assumed|believed|guessed|chose)\b [^.;!?\n]{1,80}?[,;]? but (?:now )?(?:it|this|that|he|she)(?:'s| is| was)"  # noqa: E501
+    r"(?: actually| really)? |(?:\.{2,}|[,;.-]) ?(?:no|sorry|wait|actually|i meant?|correction|make that)[,:.]? "
     r"(?:(?:no|wait|sorry|actually|i meant?|make that|it's|it is)[,:]? )*",
     re.IGNORECASE,
 )
 _ANSWER_ELSEWHERE = re.compile(
-    r"\b(?:respuesta|réponse|resposta|risposta|antwort|ответ)\b(?: \w+)? ?(?:\b(?:es|est|é|è|ist|lautet)\b|[:-])"
-    r"(?: (?:la|le|die))?(?: (?:opción|option|opção|opzione))? |(?:答えは|正解は|정답은|답은) ?",
+    r"\b(?:respuesta|opción|opção|opzione|réponse|resposta|risposta|antwort|antwoord|ответ|відповідь|odpowiedź|odpověď|cevap|svar|svaret|vastaus"
+    r"|jawaban|đáp án|उत्तर|الإجابة|الجواب)(?!\w)(?: \w+)? ?(?:\b(?:es|est|é|è|ist|is|lautet|to|je|är|er|on|adalah|là|है|هي|هو)\b|[:-])"  # noqa: E501
+    r"(?: (?:la|le|die|a|de))?(?: (?:opción|option|opção|opzione|optie))? |(?:答えは|正解は|정답은|답은|我(?:认为|認為|觉得|覺得)是) ?",  # noqa: E501
     re.IGNORECASE,
 )
 _BOXED = re.compile(r"\\boxed\s{0,4}\{([^{}]{1,400})\}|\bboxed\{([^{}]{1,400})\}")
@@ -275,13 +321,17 @@ _TURN = re.compile(
     r"rather|instead|unless)\b",
     re.IGNORECASE,
 )
+_GIVES_UP = re.compile(
+    r"\b(?:but|however|though|although)\b[^.!?]*\b(?:neither|none|hard to|difficult to|unclear|not sure|cannot|uncertain)\b",  # noqa: E501
+    re.IGNORECASE,
+)
 _CONCLUSION = re.compile(
     r"\b(?:so|therefore|thus|hence|final|finally|overall|conclusion|consequently|correct(?:ion|ed)?)\b", re.IGNORECASE
 )
 
 
 _CUE = re.compile(
-    r"answer|response|solution|ans\b|option|choice|conclusion|pick|selection|one\b|guess|答案|选|choose|chose|select|"
+    r"answer|response|solution|ans\b|option|choice|conclusion|pick|selection|one\b|guess|答案|[选選]|it is|fits|sense|remains|picking|choosing|statement|description|match|call|choose|chose|select|"  # noqa: E501
     r"go with|"
     r"going with|went with|opt(?:ed)? for|\bsay|vote|settle|conclude|think|believe|\bso\b|therefore|thus|hence|summary|"
     r"overall|consequently|finally|correct|right|best|final|true|proper|actual|only|likely|appropriate|suitable|accurate|"
@@ -314,7 +364,7 @@ def _statements_of_line(number: int, line: str) -> Iterator[_Statement]:
     for match in _BOXED.finditer(line):
         words = match[1] or match[2]
         yield _Statement(number, match.start(), words, True, False, match.start())
-    for pattern in (_LEAVES, _CORRECTED, _ANSWER_ELSEWHERE):
+    for pattern in (_LEAVES, _POINTS_TO, _CORRECTED, _ANSWER_ELSEWHERE):
         for match in pattern.finditer(line):
             words, explicit = line[match.end() : match.end() + _OBJECT_CHARS], pattern is _ANSWER_ELSEWHERE
             if words.strip() and not _is_question(line, match.start() + 1):
@@ -344,7 +394,7 @@ def _statements_of_line(number: int, line: str) -> Iterator[_Statement]:
 
 
 _LEAD_IN = re.compile(
-    r"^(?:(?:so|therefore|thus|hence|then|and|because of this|i (?:think|believe)(?: that)?|clearly)\b,? ?)+",
+    r"^(?:(?:so|therefore|thus|hence|then|and|only|because of this|i (?:think|believe)(?: that)?|clearly)\b,? ?)+",
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"[.!?;](?=\s|$)")
@@ -395,7 +445,7 @@ _NAMING = re.compile(
 )
 _LETTER = re.compile(r"\(([A-Za-z])\)|\[([A-Za-z])\]|\{([A-Za-z])\}|([A-Za-z])(?![\w'&])")
 _CONNECTOR = re.compile(
-    r"\s*(?:$|[.;:!)\]\"'(}]|- |,? ?(?:because|since|as|due|given|based|not|rather|instead|which|who|considering|for|"
+    r"\s*(?:$|[.;:!)\]\"'(}]|- |(?:です|だ|である|입니다|이다|예요|है)(?!\w)|,? ?(?:because|since|as|due|given|based|not|rather|instead|which|who|considering|for|"  # noqa: E501
     r"and not|so|with)\b|,(?! ?(?:and|or)\b))",
     re.IGNORECASE,
 )
@@ -404,6 +454,11 @@ _JOIN = re.compile(
     r"|[,/&+|] ?(?!because|since|as\b|not\b))",
     re.IGNORECASE,
 )
+
+
+_NUMERALS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+_OTHER_NUMERAL = {str(n): word for n, word in enumerate(_NUMERALS)} | {word: str(n) for n, word in enumerate(_NUMERALS)}
+_NONE_OF = ("none of the above", "none of these", "none of them", "none of the options", "none of the choices")
 
 
 class _Names:
@@ -418,11 +473,15 @@ class _Names:
                 self.forms.append((folded, choice))
                 if article := _ARTICLE.match(folded):
                     self.forms.append((folded[article.end() :], choice))
+                if folded in _OTHER_NUMERAL:
+                    self.forms.append((_OTHER_NUMERAL[folded], choice))
+                if folded in _NONE_OF:
+                    self.forms += [(form, choice) for form in _NONE_OF if form != folded]
         self.forms.sort(key=lambda form: -len(form[0]))
 
     def at_start(self, words: str) -> tuple[str, str] | None:
         """Return the choice at the start of ``words`` (after an optional article) and the remaining text."""
-        for candidate in (words, _ARTICLE.sub("", words, count=1)):
+        for candidate in (words, _ARTICLE.sub("", words, count=1), words.removeprefix("both ")):
             low = candidate.casefold()
             for form, choice in self.forms:
                 if low.startswith(form) and not re.match(r"\w", low[len(form) : len(form) + 1]):
@@ -430,6 +489,12 @@ class _Names:
                         return None  # two choices that differ in case alone
                     return choice, candidate[len(form) :]
         return None
+
+    def exactly(self, words: str) -> str | None:
+        """Return the choice that the words are, by letter, text, or both."""
+        choice = match_choice(words, self.choices)
+        named = None if choice is not None else self.at_start(words)
+        return named[0] if named is not None and not named[1].strip(" .!") else choice
 
     def of_letter(self, letter: str) -> str | None:
         index = ord(letter.upper()) - ord("A")
@@ -489,7 +554,7 @@ class _Names:
             return None
         if bare and bare in "AI" and re.match(r" \w", rest) and not _CONNECTOR.match(rest):
             return None  # "A man speaks": an article
-        separator = re.match(r"\s*[.):,-]*\s*(?:\(|\")?\s*", rest)
+        separator = re.match(r"\s*[.):,/-]*\s*(?:\(|\")?\s*", rest)
         assert separator is not None
         text = self.at_start(rest[separator.end() :]) if separator.end() else None
         if text is not None:
@@ -518,7 +583,7 @@ class _Names:
 
 
 def _fold_text(text: str) -> str:
-    folded = " ".join(unicodedata.normalize("NFKC", text).translate(_FOLD).casefold().split())
+    folded = " ".join(_fold_units(unicodedata.normalize("NFKC", text).translate(_FOLD)).casefold().split())
     return folded.strip("\"'").rstrip(".!?,;:").strip("\"'").strip()
 
 
@@ -580,6 +645,8 @@ def _from_statements(lines: Sequence[str], names: _Names) -> str | bool:
             return True
     # The text after the last statement may retract it.
     rest = lines[last.line][last.stop :]
+    if _GIVES_UP.search(rest):
+        return True
     end = _SENTENCE_END.search(rest)
     tail = [rest[end.end() :] if end else "", *lines[last.line + 1 :]]
     for text in tail:
@@ -587,6 +654,28 @@ def _from_statements(lines: Sequence[str], names: _Names) -> str | bool:
         if turn and names.mentioned(text.strip()[turn.start() :]) - {choice}:
             return True
     return choice
+
+
+_ITEM = re.compile(r"\(?(?:[A-Za-z]|\d{1,2})[.):] ")
+_MARK = re.compile(
+    r"[ :()-]*(?:(?P<yes>(?:yes|correct|true|likely|fits|matches)(?! not\b)|✓|✔|✅|☑)|(?P<no>no|not|incorrect|wrong|false|unlikely|✗|✘|❌|×))"  # noqa: E501
+    r"(?!\w)",
+    re.IGNORECASE,
+)
+
+
+def _from_marks(lines: Sequence[str], names: _Names) -> str | None:
+    """Return the only choice marked as right in a list with a mark after each choice: "A. Man: no", "B. Woman: yes"."""
+    marks: dict[str, bool] = {}
+    for line in lines:
+        entry = names.at_start(_ITEM.sub("", line, count=1))
+        mark = entry and _MARK.match(entry[1])
+        if entry and mark:
+            if entry[0] in marks:
+                return None
+            marks[entry[0]] = mark["yes"] is not None
+    right = [choice for choice, is_right in marks.items() if is_right]
+    return right[0] if len(right) == 1 and len(marks) == len(names.choices) > 2 else None
 
 
 _PAIR = re.compile(r"[(\[]([A-Z])[)\]][.:]?\s+|\b(?:option|choice) (\d{1,2})\s?[.:)-]\s*", re.IGNORECASE)
@@ -619,13 +708,13 @@ _COPULAR = re.compile(
     re.IGNORECASE,
 )
 _UNSURE = re.compile(
-    r"\b(?:not|never|no|nor|neither|either|could|might|may|if|whether|or|unless|but|wrong|incorrect|false|possible|"
+    r"\b(?:not|never|no|nor|neither|either|one of|thought|assumed|believed|guessed|could|might|may|if|whether|or|unless|but|wrong|incorrect|false|possible|"  # noqa: E501
     r"potential|tempting|alternative|other|another|previous)\b|n't\b",
     re.IGNORECASE,
 )
 
 
-_TRAILING = re.compile(r", (?:(?:so|hence|thus|therefore|that is|i\.e\.,?|option|choice|answer) )*\(?([A-Z])\)?\.?$")
+_TRAILING = re.compile(r"[,:] (?:(?:so|hence|thus|therefore|that is|i\.e\.,?|option|choice|answer) )*\(?([A-Z])\)?\.?$")
 _CONCLUDED = re.compile(
     r"(?:^|[,;] )(?:so|therefore|thus|hence|consequently|in conclusion|overall|this means that),? (?=\S)", re.IGNORECASE
 )
@@ -642,7 +731,7 @@ def _from_end(lines: Sequence[str], names: _Names) -> str | None:
     if match := _TRAILING.search(last):
         choice = names.of_letter(match[1])
         rest = last[: match.start()]
-        listed = re.search(r"(?:^|\W)[A-Z]\W?$", rest) is not None  # "A, B"
+        listed = re.search(r"(?:^|\W)[A-Z]\W?$|^\s*\w+$", rest) is not None  # "A, B", "Options: A"
         return (
             choice
             if choice and not listed and not names.mentioned(rest) - {choice} and not _UNSURE.search(rest)
@@ -669,15 +758,18 @@ def _from_position(lines: Sequence[str], names: _Names, text: str) -> str | None
     for place, unit in enumerate(units):
         if unit.endswith("?") and len(units) > 1:
             continue
-        choice = match_choice(unit, names.choices)
+        choice = names.exactly(unit)
         if choice is not None and (len(units) == 1 or len(unit.strip(" .)(:")) > 1 or unit.strip(" .)(:").isupper()):
             exact[place] = choice
     for line in lines:  # "(B) Woman", "B. Woman" in a line of its own
-        choice = match_choice(line, names.choices)
+        choice = names.exactly(line)
         if choice is not None:
             exact.setdefault(len(units) - 1 if line == lines[-1] else 0, choice)
     ends = {choice for place, choice in exact.items() if place in (0, len(units) - 1)}
     first = names.read(lines[0], whole=True) if len(text) <= _MAX_CHARS and not units[0].endswith("?") else None
+    entry = names.at_start(lines[0])
+    if entry and (mark := _MARK.match(entry[1])) and mark["no"]:
+        first = None  # "Man: not likely"
     if first is not None:
         ends.add(first)
     if len(ends) == 1 and not set(exact.values()) - ends:

@@ -345,7 +345,11 @@ def assertion_of(
     if _is_quoted_choice(raw, start, stop, choices):
         return AssertionResult("questioned", "it quotes a choice")
     owned = raw.endswith(("'s", "\u2019s"), 0, stop)  # "the doctor's explanation"
-    if _INQUIRY.search(before) or (not owned and _INQUIRY_AFTER.match(after)) or _is_option(around[0], after, around[1], start):
+    if (
+        _INQUIRY.search(before)
+        or (not owned and _INQUIRY_AFTER.match(after))
+        or _is_option(around[0], after, around[1], start)
+    ):  # noqa: E501
         return AssertionResult("questioned", "it is asked about or listed as an option")
     if _STATEMENT.search(before) and _REFUTATION.match(after):
         return AssertionResult("questioned", "it stands in a statement that is called wrong")

@@ -67,7 +67,7 @@ _PLACES = frozenset(
 )  # fmt: skip
 _PLACE_PREPOSITION = re.compile(
     r"\b(?:in(?:side)?|on|at|near|behind|outside|beside|(?<!followed )(?<!accompanied )(?<!joined )by|towards?|approach(?:es|ing)?|into|onto|against|aboard|through|around|next to"  # noqa: E501
-    r"|close to|out of|(?:walk|run|go|rush|hurr|step|head|return)\w* (?:back |over )?to)\s+(?:(?:an?|the|his|her|their|its|some)\s+(?:\w+\s+)?)?$"
+    r"|close to|out of|(?:walk|run|go|rush|hurr|step|head|return)\w* (?:back |over )?to)\s+(?:(?:an?|the|his|her|their|its|some)\s+(?:\w+\s+)?)?$"  # noqa: E501
 )
 #: "a man talks to a woman": the addressee need not be audible
 _ADDRESSEE = re.compile(

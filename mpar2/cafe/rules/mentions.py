@@ -502,9 +502,10 @@ def _join(
         return None
     if {"its", "his", "her", "their"} & set(gap) and not in_truth.intersection(right.concepts):
         return _merge(left, right, left.concepts)  # a motorcycle revs its engine
-    if left.role == right.role == "noun" and not gap and not left.plural and not in_truth.intersection(left.concepts):
-        if in_truth.intersection(right.concepts):  # "a phone conversation": the last noun is the sound
-            return _merge(left, right, right.concepts)
+    # "a phone conversation": the last noun is the sound
+    is_compound = left.role == right.role == "noun" and not gap and not left.plural
+    if is_compound and in_truth.intersection(right.concepts) and not in_truth.intersection(left.concepts):
+        return _merge(left, right, right.concepts)
     # From here on, one of the two is a noun and the other an action.
     if left.role == right.role or {"while", "then"} & set(gap):
         return None
