@@ -438,6 +438,7 @@ def _clean(words: str) -> str | None:
 # Names: fragments that begin with a choice.
 
 _ARTICLE = re.compile(r"(?:an?|the) ", re.IGNORECASE)
+_DETERMINER = re.compile(r"(?:an?|the|both) ", re.IGNORECASE)
 _NAMING = re.compile(
     r"[\s\"':,]*(?:(?:option|choice|answer|letter|number|likely|most likely|probably|clearly|definitely|a|an|the)"
     r"(?= (?:option|choice|answer|letter|\(?[A-Z]\b)) )*(?:(?:option|choice|answer|letter)s? ?[:#]? ?)?[\"']*",
@@ -481,7 +482,7 @@ class _Names:
 
     def at_start(self, words: str) -> tuple[str, str] | None:
         """Return the choice at the start of ``words`` (after an optional article) and the remaining text."""
-        for candidate in (words, _ARTICLE.sub("", words, count=1), words.removeprefix("both ")):
+        for candidate in (words, _DETERMINER.sub("", words, count=1)):
             low = candidate.casefold()
             for form, choice in self.forms:
                 if low.startswith(form) and not re.match(r"\w", low[len(form) : len(form) + 1]):

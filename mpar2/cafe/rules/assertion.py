@@ -77,7 +77,7 @@ _RESTART = re.compile(
     r"|(?<!wish )(?<!thought )(?<!think )(?<!believed )(?<!assumed )(?<!thinking )(?<!\bdo )(?<!\bdid )(?<!\bcan )(?<!\bcould )\b(?:i|we)\s+(?:also |clearly |can |do |could |actually |indeed )*(?:hear|heard)\b(?!\s+(?:no|neither)\b)"  # noqa: E501
 )
 _INQUIRY = _CuedPattern(
-    r"\bwhether\b|(?<!a )(?<!another )(?<!his )(?<!her )\bquestions?\b(?!(?: is| was)? (?:who|which|what|when)\b[^:]*:)|(?<!\0 )(?<!he )(?<!they )\bask(?:s|ed|ing)?\b(?!(?: \w+)? (?:which|what|who)\b[^:?]*:)"  # noqa: E501
+    r"\bwhether\b|(?<!a )(?<!another )(?<!his )(?<!her )\bquestions?\b(?!(?: is| was| asks)? (?:who|which|what|when)\b[^:]*:)|(?<!\0 )(?<!he )(?<!they )\bask(?:s|ed|ing)?\b(?!(?: \w+)? (?:which|what|who)\b[^:?]*:)"  # noqa: E501
     r"|\b(?:asks?|check|see|determine|decide|find out|verify|tell|know|wonder|listen|look|search)\s+(?:if|for|when|where"  # noqa: E501
     r"|which|how)\b(?![^:]*:)"
     r"|\b(?:tr(?:y|ied|ying)|attempt\w*) to (?:hear|find|detect|identify|discern)\b|\b(?:listen|look|search|check)ed for\b"  # noqa: E501
