@@ -111,7 +111,7 @@ def named_choice(text: str | None, choices: Sequence[str]) -> str | None:
     direct = match_choice(text, choices)
     if direct is not None or len(choices) > MAX_CHOICES:
         return direct
-    lines = _lines(text)
+    lines = _lines(_fold_units(text[-_MAX_CHARS:]))
     if not lines:
         return None
     names = _Names(choices)
@@ -139,7 +139,7 @@ def stated_answer(text: str, *, alone: bool = True) -> str | None:
     lines = _lines(text)
     if not lines:
         return None
-    statements = [statement for statement in _statements(lines) if statement.explicit]
+    statements = [statement for statement in _statements(lines, implied=False) if statement.explicit]
     if statements:
         last = statements[-1]
         if _HEDGE.match(last.words) or _is_retracted(lines, last):
@@ -201,7 +201,7 @@ _FIELD = re.compile(
 
 def _lines(text: str) -> list[str]:
     """Return the non-blank lines, folded; markup is removed, and tags of other formats become cues or blanks."""
-    folded = _fold_units(unicodedata.normalize("NFKC", text[-_MAX_CHARS:]).translate(_FOLD))
+    folded = unicodedata.normalize("NFKC", text[-_MAX_CHARS:]).translate(_FOLD)
     if "{" in folded and _OBJECT.fullmatch(folded) and len(fields := _FIELD.findall(folded)) == 1:
         return ["Answer: " + "".join(fields[0])]
     if not folded.isascii():
@@ -330,14 +330,14 @@ _CONCLUSION = re.compile(
 )
 
 
-_CUE = re.compile(
-    r"answer|response|solution|ans\b|option|choice|conclusion|pick|selection|one\b|guess|答案|[选選]|it is|fits|sense|remains|picking|choosing|statement|description|match|call|choose|chose|select|"  # noqa: E501
-    r"go with|"
-    r"going with|went with|opt(?:ed)? for|\bsay|vote|settle|conclude|think|believe|\bso\b|therefore|thus|hence|summary|"
-    r"overall|consequently|finally|correct|right|best|final|true|proper|actual|only|likely|appropriate|suitable|accurate|"
-    r"fitting|plausible|logical|probable",
-    re.IGNORECASE,
-)
+# Every match of ``_ANSWER_IS`` or ``_ANSWER_ELSEWHERE`` contains one of these: most lines contain none.
+_NOUNS = (  # noqa: SIM905
+    "answer|response|solution|ans|option|choice|conclusion|pick|selection|one|guess|statement|description|match|答案|选|選"
+).split("|")
+_NOUNS_ELSEWHERE = (  # noqa: SIM905
+    "respuesta|opción|opção|opzione|réponse|resposta|risposta|antwort|antwoord|ответ|відповідь|odpowiedź|odpověď|cevap|svar"
+    "|vastaus|jawaban|đáp án|उत्तर|الإجابة|الجواب|は|은|是"
+).split("|")
 
 
 class _Statement(NamedTuple):
@@ -349,27 +349,30 @@ class _Statement(NamedTuple):
     stop: int  # in the line, where the words begin
 
 
-def _statements(lines: Sequence[str]) -> list[_Statement]:
+def _statements(lines: Sequence[str], *, implied: bool = True) -> list[_Statement]:
     """Return the answer statements in order, without negated, conditional and interrogative ones."""
     statements: list[_Statement] = []
     for number, line in enumerate(lines):
         if number + 1 < len(lines) and _HEADING.fullmatch(line):
             statements.append(_Statement(number + 1, 0, lines[number + 1][:_OBJECT_CHARS], True, False, 0))
             continue
-        statements += _statements_of_line(number, line)
+        statements += _stated(number, line)
+        if implied:
+            statements += _implied(number, line)
     return sorted(statements, key=lambda statement: (statement.line, statement.stop))[-_MAX_STATEMENTS:]
 
 
-def _statements_of_line(number: int, line: str) -> Iterator[_Statement]:
+def _stated(number: int, line: str) -> Iterator[_Statement]:
+    """Yield boxed answers and statements of "the answer is"."""
     for match in _BOXED.finditer(line):
         words = match[1] or match[2]
         yield _Statement(number, match.start(), words, True, False, match.start())
-    for pattern in (_LEAVES, _POINTS_TO, _CORRECTED, _ANSWER_ELSEWHERE):
-        for match in pattern.finditer(line):
-            words, explicit = line[match.end() : match.end() + _OBJECT_CHARS], pattern is _ANSWER_ELSEWHERE
-            if words.strip() and not _is_question(line, match.start() + 1):
-                yield _Statement(number, match.start(), words, explicit, not explicit, match.end())
-    if not _CUE.search(line):
+    low = line.lower()
+    for match in _ANSWER_ELSEWHERE.finditer(line) if any(noun in low for noun in _NOUNS_ELSEWHERE) else ():
+        words = line[match.end() : match.end() + _OBJECT_CHARS]
+        if words.strip() and not _is_question(line, match.start() + 1):
+            yield _Statement(number, match.start(), words, True, False, match.end())
+    if not any(noun in low for noun in _NOUNS):
         return
     for match in _ANSWER_IS.finditer(line):
         cue = line[match.start() : match.end()]
@@ -380,6 +383,15 @@ def _statements_of_line(number: int, line: str) -> Iterator[_Statement]:
         if not words.strip() or _CONDITION.search(context) or _is_question(line, match.start()) or _BOXED.match(words):
             continue
         yield _Statement(number, match.start(), words, match["noun"] is not None, False, match.end())
+
+
+def _implied(number: int, line: str) -> Iterator[_Statement]:
+    """Yield statements without the word "answer": "I choose B", "so B", "B is correct"."""
+    for pattern in (_LEAVES, _POINTS_TO, _CORRECTED):
+        for match in pattern.finditer(line):
+            words = line[match.end() : match.end() + _OBJECT_CHARS]
+            if words.strip() and not _is_question(line, match.start() + 1):
+                yield _Statement(number, match.start(), words, False, True, match.end())
     for pattern in (_I_CHOOSE, _CONCLUDE):
         for match in pattern.finditer(line):
             context = "" if pattern is _CONCLUDE else _sentence_before(line, match.start())

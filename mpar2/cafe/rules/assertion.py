@@ -69,12 +69,14 @@ class _CuedPattern:
 
 
 # A restart within the sentence: cues before it do not apply to phrases after it.
-_RESTART = re.compile(
+_RESTART = _CuedPattern(
     r"\b(?:is|was|are|were) (?:in fact|actually|really|instead|in reality)\b|\b(?:claims?|says|states|suggests),\s"
     r"|\b(?:but|however|yet|although|though|whereas|nevertheless)\b"
     r"|,\s+(?:because|since)\s+(?=an?\b|the\b)|(?<=\0)(?: [a-z]+){0,3} (?:because|since) (?=(?:an?|the)\b)"
     r"|,\s+(?:and|so)\s+(?:the|my)\s+(?:only|first|last|[a-z]+est)\b|\b(?:and|so|because|since|while)\s+(?:i|we|there|it|in fact|then)\b"  # noqa: E501
-    r"|(?<!wish )(?<!thought )(?<!think )(?<!believed )(?<!assumed )(?<!thinking )(?<!\bdo )(?<!\bdid )(?<!\bcan )(?<!\bcould )\b(?:i|we)\s+(?:also |clearly |can |do |could |actually |indeed )*(?:hear|heard)\b(?!\s+(?:no|neither)\b)"  # noqa: E501
+    r"|(?<!wish )(?<!thought )(?<!think )(?<!believed )(?<!assumed )(?<!thinking )(?<!\bdo )(?<!\bdid )(?<!\bcan )(?<!\bcould )\b(?:i|we)\s+(?:also |clearly |can |do |could |actually |indeed )*(?:hear|heard)\b(?!\s+(?:no|neither)\b)",  # noqa: E501
+    "and |so |but|though|however|yet|hear|because|since|whereas|while|nevertheless|actually|really|instead|in fact|in reality"  # noqa: E501
+    "|claim|says,|states,|suggests,",
 )
 _INQUIRY = _CuedPattern(
     r"\bwhether\b|(?<!a )(?<!another )(?<!his )(?<!her )\bquestions?\b(?!(?: is| was| asks)? (?:who|which|what|when)\b[^:]*:)|(?<!\0 )(?<!he )(?<!they )\bask(?:s|ed|ing)?\b(?!(?: \w+)? (?:which|what|who)\b[^:?]*:)"  # noqa: E501
