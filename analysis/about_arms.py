@@ -1,4 +1,7 @@
-"""Exhibits about arms: accuracy and CAFE rates, paired differences on the same items, controls and seeds."""
+"""Exhibits about arms: accuracy and CAFE rates, paired differences on the same items, controls and seeds.
+
+Each function takes the runs, narrowed to the chosen arms and items, and the choice, and returns its exhibit.
+"""
 
 from __future__ import annotations
 
@@ -53,12 +56,7 @@ _NO_CONTROL = (
 
 
 def arms(table: RunTable, choice: Choice) -> Exhibit:
-    """Return every arm's metric, and its paired difference from the first arm of its benchmark (Table 2).
-
-    Args:
-        table: Runs, narrowed to the chosen arms and items.
-        choice: Its metric is drawn.
-    """
+    """Return every arm's metric, and its paired difference from the first arm of its benchmark (Table 2)."""
     metric = metric_of(choice.metric)
     title = f"{metric.label} of the arms"
     rows = []
@@ -109,12 +107,7 @@ def arms(table: RunTable, choice: Choice) -> Exhibit:
 
 
 def cafe(table: RunTable, choice: Choice) -> Exhibit:
-    """Return CAFE's rates of every arm (Table 1).
-
-    Args:
-        table: Runs, narrowed to the chosen arms and items.
-        choice: Unused: all exhibits have this signature.
-    """
+    """Return CAFE's rates of every arm (Table 1)."""
     title = "Events that the traces name, against the truth (CAFE)"
     rows: list[dict[str, Any]] = []
     bases: dict[str, str] = {}  # by benchmark: the first arm that names events
@@ -144,19 +137,13 @@ def cafe(table: RunTable, choice: Choice) -> Exhibit:
             )
     sheet = pd.DataFrame(rows)
     if sheet.empty or not sheet["traces"].any():
-        return Exhibit(
-            "cafe",
-            title,
-            "The traces are not judged yet: run 'mpar2 cafe score RUN --judge reference', or another judge.",
-            paper="Table 1",
-        )
+        reason = "The traces are not judged yet: run 'mpar2 cafe score RUN --judge reference', or another judge."
+        return Exhibit("cafe", title, reason, paper="Table 1")
     # The number of events per trace is no rate, so it does not fit the axis.
-    rate_rows = [row for row in rows if row["metric"] != metric_of("events").label]
+    events_label = metric_of("events").label
+    rate_rows = [row | {"point": point(table, row["arm"])} for row in rows if row["metric"] != events_label]
     figure = dots(
-        [
-            (name, [row | {"point": point(table, name)} for row in rate_rows if row["arm"] == name])
-            for name in table.labels
-        ],
+        [(name, [row for row in rate_rows if row["arm"] == name]) for name in table.labels],
         "metric",
         "value",
         x_title="",
@@ -196,12 +183,7 @@ def cafe(table: RunTable, choice: Choice) -> Exhibit:
 
 
 def perception(table: RunTable, choice: Choice) -> Exhibit:
-    """Return the right answers of every arm to direct questions about single events (probes).
-
-    Args:
-        table: Runs, narrowed to the chosen arms and items.
-        choice: Unused: all exhibits have this signature.
-    """
+    """Return the right answers of every arm to direct questions about single events (probes)."""
     title = "Direct yes/no questions about each event (probes)"
     if table.probes.empty:
         return Exhibit(
@@ -235,9 +217,7 @@ def perception(table: RunTable, choice: Choice) -> Exhibit:
         if len(arm_rows) == 2:
             mean = value(_ACCURACY, (arm_rows[0]["value"] + arm_rows[1]["value"]) / 2)
             clauses = [
-                f"{row['probe']}{_difference_clause(_ACCURACY, row)}"
-                for row in arm_rows
-                if row["difference"] == row["difference"]
+                f"{row['probe']}{_difference_clause(_ACCURACY, row)}" for row in arm_rows if pd.notna(row["difference"])
             ]
             suffix = f"; {listed(clauses)}" if clauses else ""
             findings.append(f"{name}: probe accuracy {mean}, the mean of present and absent{suffix}.")
@@ -245,12 +225,7 @@ def perception(table: RunTable, choice: Choice) -> Exhibit:
 
 
 def modes(table: RunTable, choice: Choice) -> Exhibit:
-    """Return the accuracy of direct answers and of reasoning, for each model that gave both (Figure 1).
-
-    Args:
-        table: Runs, narrowed to the chosen arms and items.
-        choice: Unused: all exhibits have this signature.
-    """
+    """Return the accuracy of direct answers and of reasoning, for each model that gave both (Figure 1)."""
     metric = metric_of("accuracy")
     title = "Direct answers against reasoning"
     pairs = mode_pairs(table)
@@ -302,12 +277,7 @@ def modes(table: RunTable, choice: Choice) -> Exhibit:
 
 
 def control(table: RunTable, choice: Choice) -> Exhibit:
-    """Return the paired change of the metric under each control.
-
-    Args:
-        table: Runs, narrowed to the chosen arms and items.
-        choice: Its metric is drawn.
-    """
+    """Return the paired change of the metric under each control."""
     metric = metric_of(choice.metric)
     metric_name = metric.label if "_" in metric.label else metric.label.lower()
     title = f"Controls: what one change does to {metric_name}"
@@ -331,31 +301,22 @@ def control(table: RunTable, choice: Choice) -> Exhibit:
         f"{row['minus']} with {row['control']}: {difference(metric, row['difference'], row['low'], row['high'])}, "
         f"{paired_p(row)}."
         for row in rows.to_dict("records")
-        if row["difference"] == row["difference"]
+        if pd.notna(row["difference"])
     ]
     kinds = {pair.what for pair in controls(table)}
     notes = [f"{metric.label}: {metric.meaning}. Differences are paired by item."]
     notes.append(f"{plural(len(rows), 'comparison')} made: p_holm in the table is corrected for them (Holm).")
     if "silent audio" in kinds or "shuffled audio" in kinds:
-        notes.append(
-            "Silent or shuffled audio is the floor: what is right there does not rest on the item's own audio."
-        )
+        notes += ["Silent or shuffled audio is the floor: what is right there does not rest on the item's own audio."]
     if "true events given" in kinds:
-        notes.append(
-            "With the true events given, perception has no errors: what is still wrong is an error of reasoning."
-        )
+        notes += ["With the true events given, perception has no errors: what is still wrong is an error of reasoning."]
     if any(pair.setting == "hide_audio_after" for pair in controls(table)):
         notes.append("With the audio masked, what falls is what the later trace still takes from the audio.")
     return Exhibit("controls", title, caption(findings), figure, rows, tuple(notes))
 
 
 def levels(table: RunTable, choice: Choice) -> Exhibit:
-    """Return the metric and F1 under each control, with their intervals.
-
-    Args:
-        table: Runs, narrowed to the chosen arms and items.
-        choice: Its metric is drawn.
-    """
+    """Return the metric and F1 under each control, with their intervals."""
     metric = metric_of(choice.metric)
     title = f"{metric.label} under each control"
     rows = control_levels(table, with_f1(table.frame, metric))
@@ -392,12 +353,7 @@ def levels(table: RunTable, choice: Choice) -> Exhibit:
 
 
 def over_seeds(table: RunTable, choice: Choice) -> Exhibit:
-    """Return the spread over seeds, for arms with several seeds.
-
-    Args:
-        table: Runs, narrowed to the chosen arms and items.
-        choice: Its metric is drawn.
-    """
+    """Return the spread over seeds, for arms with several seeds."""
     metric = metric_of(choice.metric)
     title = f"{metric.label} over seeds"
     rows = seeds(table, metric)
@@ -438,12 +394,7 @@ def _chance_line(table: RunTable, metric: Metric) -> dict[str, Any]:
 
 
 def rules(table: RunTable, choice: Choice) -> Exhibit:
-    """Return every arm's perception under every counting rule, to show how far a number depends on the rule.
-
-    Args:
-        table: Runs, narrowed to the chosen arms and items.
-        choice: Unused: all exhibits have this signature.
-    """
+    """Return every arm's perception under every counting rule, to show how far a number depends on the rule."""
     title = "Perception under each counting rule"
     # Only arms with verdicts by mention can be counted under every rule.
     rows = []
@@ -465,18 +416,9 @@ def rules(table: RunTable, choice: Choice) -> Exhibit:
     sheet = corrected(pd.DataFrame(rows))
     count_label = metric_of("mentions_per_event").label
     arms_shown = list(dict.fromkeys(row["arm"] for row in rows))
+    rate_rows = [row | {"point": point(table, row["arm"])} for row in rows if row["metric"] != count_label]
     figure = dots(
-        [
-            (
-                name,
-                [
-                    row | {"point": point(table, name)}
-                    for row in rows
-                    if row["arm"] == name and row["metric"] != count_label
-                ],
-            )
-            for name in arms_shown
-        ],
+        [(name, [row for row in rate_rows if row["arm"] == name]) for name in arms_shown],
         "metric",
         "value",
         x_title="",
@@ -496,7 +438,7 @@ def rules(table: RunTable, choice: Choice) -> Exhibit:
 
 
 def _difference_clause(metric: Metric, row: dict[str, Any]) -> str:
-    if row["difference"] is None or row["difference"] != row["difference"]:
+    if pd.isna(row["difference"]):
         return ""
     delta = difference(metric, row["difference"], row["difference_low"], row["difference_high"])
     return f" ({metric.label} minus that of {row['minus']}: {delta}, {paired_p(row)})"

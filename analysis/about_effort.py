@@ -1,33 +1,43 @@
-"""Exhibits about the token cost of answers and the attention to audio along the trace."""
+"""Exhibits about the token cost of answers and the attention to audio along the trace.
+
+Each function takes the runs, narrowed to the chosen arms and items, and the choice, and returns its exhibit.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
 from analysis import attention as measures
 from analysis import effort
-from analysis.choice import FILTERS, Choice
+from analysis.choice import Choice
 from analysis.contrasts import Difference, attending_roles, versus
 from analysis.exhibit import Exhibit, label, point
 from analysis.figures import dots, lines
 from analysis.load import RunTable
 from analysis.metrics import Metric, metric_of
-from analysis.words import caption, difference, estimate, number, p_value, paired_p, plural, size_of, span, value
+from analysis.words import (
+    against_base,
+    caption,
+    difference,
+    estimate,
+    number,
+    p_value,
+    paired_p,
+    plural,
+    size_of,
+    span,
+    value,
+)
 
-__all__ = ["attention", "attention_absolute", "attention_corrected", "budget", "frontier"]
+__all__ = ["attention", "budget", "frontier"]
 
 _ACCURACY, _TOKENS = metric_of("accuracy"), metric_of("tokens")
 
 
 def frontier(table: RunTable, choice: Choice) -> Exhibit:
-    """Return accuracy over the tokens spent on an item, majority votes included.
-
-    Args:
-        table: Runs, narrowed to the chosen arms and items.
-        choice: Unused: all exhibits have this signature.
-    """
+    """Return accuracy over the tokens spent on an item, majority votes included."""
     title = "Accuracy over tokens spent"
     rows = effort.frontier(table)
     if rows.empty or rows["tokens"].isna().all():
@@ -51,36 +61,22 @@ def frontier(table: RunTable, choice: Choice) -> Exhibit:
         tip=lambda row: (
             f"{label(row['arm'])}<br>{value(_ACCURACY, row['accuracy'])}"
             f"{span(_ACCURACY, row['low'], row['high'])}<br>{number(row['tokens'])} tokens, "
-            f"{plural(row['votes'], 'vote')}{label(_difference_clause(row))}"
+            f"{plural(row['votes'], 'vote')}{label(against_base(_ACCURACY, row))}"
         ),
     )
     # The caption names only the points that no cheaper point beats.
-    front = _pareto_front(rows)
     frontier_points = "; ".join(
         f"{row['arm']}{'' if row['votes'] == 1 else ' with ' + plural(row['votes'], 'vote')} "
-        f"({value(_ACCURACY, row['accuracy'])} for {number(row['tokens'])} tokens{_difference_clause(row)})"
-        for row in front
+        f"({value(_ACCURACY, row['accuracy'])} for {number(row['tokens'])} tokens{against_base(_ACCURACY, row)})"
+        for row in _pareto_front(rows)
     )
     notes = (
         "Differences are from the first arm of the same benchmark, item by item; the table has that of every point.",
         "Of equally frequent answers the one given first wins; only items with all samples count.",
         "The estimates alone decide which arms are on the frontier; neighbours' intervals may overlap.",
     )
-    return Exhibit(
-        "frontier",
-        title,
-        f"Nothing here is both cheaper and more often right than {frontier_points}.",
-        figure,
-        rows,
-        notes,
-    )
-
-
-def _difference_clause(row: dict[str, Any]) -> str:
-    if row["difference"] is None or row["difference"] != row["difference"]:
-        return ""
-    delta = difference(_ACCURACY, row["difference"], row["difference_low"], row["difference_high"])
-    return f", {delta} against {row['minus']}, {paired_p(row)}"
+    reading = f"Nothing here is both cheaper and more often right than {frontier_points}."
+    return Exhibit("frontier", title, reading, figure, rows, notes)
 
 
 def _pareto_front(rows: pd.DataFrame) -> list[dict[str, Any]]:
@@ -92,24 +88,19 @@ def _pareto_front(rows: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def budget(table: RunTable, choice: Choice) -> Exhibit:
-    """Return generated tokens by difficulty and category (Figure 7).
-
-    Args:
-        table: Runs, narrowed to the chosen arms and items.
-        choice: Unused: all exhibits have this signature.
-    """
+    """Return generated tokens by difficulty and category (Figure 7)."""
     title = "Tokens by kind of question"
-    fields = [name for name in ("difficulty", "category", "domain", "sub_category") if _varies(table, name)]
+    fields = [f for f in ("difficulty", "category", "domain", "sub_category") if table.frame[f].nunique() > 1]
     if not fields or table.frame["tokens"].isna().all():
         reason = "the token counts are unknown" if fields else "the items have neither difficulty nor category"
         return Exhibit("budget", title, f"Nothing to compare: {reason}.", paper="Figure 7")
     # The table has every field; the figure shows two at most to stay readable.
-    sheets = [effort.budget(table, name).assign(field=name.replace("_", "-")) for name in fields]
+    names = [field.replace("_", "-") for field in fields]
+    sheets = [effort.budget(table, field).assign(field=name) for field, name in zip(fields, names, strict=True)]
     rows = pd.concat(sheets, ignore_index=True)
-    figure_rows = rows[rows["field"].isin([name.replace("_", "-") for name in fields[:2]])]
     series = []
     for arm in table.labels:
-        arm_rows = figure_rows[figure_rows["arm"] == arm].to_dict("records")
+        arm_rows = rows[(rows["arm"] == arm) & rows["field"].isin(names[:2])].to_dict("records")
         points = [
             row | {"place": f"{row['level']}", "point": point(table, arm, row["field"].replace("-", "_"), row["level"])}
             for row in arm_rows
@@ -119,7 +110,7 @@ def budget(table: RunTable, choice: Choice) -> Exhibit:
         series,
         "place",
         "tokens",
-        x_title=" and ".join(name.replace("_", "-") for name in fields[:2]).capitalize(),
+        x_title=" and ".join(names[:2]).capitalize(),
         y_title="Mean generated tokens",
         percent=False,
         tip=lambda row: (
@@ -131,8 +122,8 @@ def budget(table: RunTable, choice: Choice) -> Exhibit:
     # The caption compares the extremes of the first field.
     findings = []
     for arm in table.labels:
-        arm_rows = [row for row in rows[rows["field"] == fields[0].replace("_", "-")].to_dict("records")]
-        arm_rows = [row for row in arm_rows if row["arm"] == arm and row["tokens"] == row["tokens"]]
+        of_arm = rows[(rows["field"] == names[0]) & (rows["arm"] == arm) & rows["tokens"].notna()]
+        arm_rows = of_arm.to_dict("records")
         if len(arm_rows) > 1:
             least, most = min(arm_rows, key=lambda row: row["tokens"]), max(arm_rows, key=lambda row: row["tokens"])
             findings.append(
@@ -141,62 +132,22 @@ def budget(table: RunTable, choice: Choice) -> Exhibit:
             )
     notes = (
         "The paper shows MPAR²'s own lengths only; here every arm stands beside it.",
-        f"By {fields[0].replace('_', '-')} in the sentence above; the table has "
-        f"{', '.join(name.replace('_', '-') for name in fields)}.",
+        f"By {names[0]} in the sentence above; the table has {', '.join(names)}.",
     )
     return Exhibit("budget", title, caption(findings), figure, rows, notes, "Figure 7")
 
 
-def _varies(table: RunTable, name: str) -> bool:
-    assert name in FILTERS
-    return table.frame[name].nunique() > 1
-
-
-def attention(table: RunTable, choice: Choice) -> Exhibit:
-    """Return the raw attention ratio by relative position in the trace (Figure 6).
-
-    Args:
-        table: Runs, narrowed to the chosen arms and items.
-        choice: Unused: all exhibits have this signature.
-    """
-    return _attention(table, "attention", "relative", corrected=False)
-
-
-def attention_corrected(table: RunTable, choice: Choice) -> Exhibit:
-    """Return the length-corrected attention ratio by relative position in the trace.
-
-    Args:
-        table: Runs, narrowed to the chosen arms and items.
-        choice: Unused: all exhibits have this signature.
-    """
-    return _attention(table, "attention-corrected", "relative", corrected=True)
-
-
-def attention_absolute(table: RunTable, choice: Choice) -> Exhibit:
-    """Return the length-corrected attention ratio by the number of tokens written so far.
-
-    Args:
-        table: Runs, narrowed to the chosen arms and items.
-        choice: Unused: all exhibits have this signature.
-    """
-    return _attention(table, "attention-tokens", "absolute", corrected=True)
-
-
-def _attention(table: RunTable, name: str, position: Any, *, corrected: bool) -> Exhibit:
+def attention(
+    table: RunTable, choice: Choice, *, name: str, position: Literal["relative", "absolute"], corrected: bool
+) -> Exhibit:
+    """Return the attention ratio, raw or length-corrected, along the trace or by the tokens written (Figure 6)."""
     kind = "length-corrected" if corrected else "raw"
     x_label = "position in the trace" if position == "relative" else "tokens written"
     title = f"Attention to audio along the trace, {kind}, by {x_label}"
     rows = measures.along(table, position, corrected)
     if rows.empty:
-        return Exhibit(
-            name,
-            title,
-            "Attention was not recorded: evaluate with --attention-share above 0 (transformers engine).",
-            None,
-            rows,
-            (),
-            "Figure 6",
-        )
+        reason = "Attention was not recorded: evaluate with --attention-share above 0 (transformers engine)."
+        return Exhibit(name, title, reason, None, rows, (), "Figure 6")
     series = [(arm, rows[rows["arm"] == arm].to_dict("records")) for arm in table.labels]
     metric = metric_of("corrected" if corrected else "attention")
     figure = lines(

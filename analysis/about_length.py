@@ -1,8 +1,11 @@
-"""Exhibits about reasoning length: metrics over the length of the trace, with difficulty or item held fixed."""
+"""Exhibits about reasoning length: metrics over the length of the trace, with difficulty or item held fixed.
+
+Each function takes the runs, narrowed to the chosen arms and items, and the choice, and returns its exhibit.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +19,7 @@ from analysis.figures import dots, forest, lines, panels
 from analysis.load import RunTable
 from analysis.metrics import RULES, Metric, metric_of, with_f1
 from analysis.words import (
+    against_base,
     caption,
     count,
     difference,
@@ -23,7 +27,6 @@ from analysis.words import (
     finding,
     number,
     p_value,
-    paired_p,
     plural,
     size_of,
     span,
@@ -45,27 +48,24 @@ _MOST_LINES = 8  # of one plot
 
 
 def decay(table: RunTable, choice: Choice) -> Exhibit:
-    """Return the chosen metric over length, one line an arm (Figure 5); a panel for each run where there are many arms.
-
-    Args:
-        table: Runs, narrowed to the chosen arms and items.
-        choice: Its metric is drawn, over its measure of length, in its bins.
-    """
+    """Return the chosen metric over length, one line an arm (Figure 5); with many arms, a panel for each run."""
     metric = metric_of(choice.metric)
     rows = measures.curves(table, choice, (metric.name,))
     title = f"{metric.label} over reasoning length"
     if rows["value"].isna().all():
         return Exhibit("decay", title, _no_value_reason(table, choice, metric), paper="Figures 3 and 5")
     # Arms without any value would only add empty legend entries.
-    series = _series(table, rows, choice, metric)
-    groups, n_omitted = _by_run(
-        table, [(name, points) for name, points in series if any(_has_value(row) for row in points)]
-    )
+    series = []
+    for arm in table.labels:
+        points = _with_points(table, rows[(rows["arm"] == arm) & (rows["metric"] == metric.name)], choice)
+        if any(pd.notna(row["value"]) for row in points):
+            series.append((arm, points))
+    groups, n_omitted = _by_run(table, series)
     options: dict[str, Any] = {
         "x_title": f"Mean length of a bin: {LENGTHS[choice.length].lower()}",
         "y_title": metric.label,
         "percent": metric.percent,
-        "tip": _tip(metric),
+        "tip": _tip,
     }
     # Chance is a level of accuracy only.
     chance = chance_of(table.frame) if metric.name in ("accuracy", "strict") else None
@@ -74,16 +74,13 @@ def decay(table: RunTable, choice: Choice) -> Exhibit:
         line_series = [
             entry for name, points in groups[0][1] for entry in ((name, points), *_null_series(name, points))
         ]
-        places = [table.labels.index(name.removesuffix(_NULL)) for name, _ in line_series]
-        reference = 1.0 if metric.name == "corrected" else chance
-        reference_label = f"chance {value(metric, chance)}" if chance is not None else ""
         figure = lines(
             line_series,
             "length",
             "value",
-            reference=reference,
-            reference_label=reference_label,
-            places=places,
+            reference=1.0 if metric.name == "corrected" else chance,
+            reference_label=f"chance {value(metric, chance)}" if chance is not None else "",
+            places=[table.labels.index(name.removesuffix(_NULL)) for name, _ in line_series],
             **options,
         )
     else:
@@ -105,15 +102,11 @@ def decay(table: RunTable, choice: Choice) -> Exhibit:
         )
     if n_omitted:
         notes.append(f"{plural(n_omitted, 'arm')} of these runs are in the table only: choose arms to draw them.")
-    return Exhibit(
-        "decay",
-        title,
-        caption([*finding(table, metric), *_trends(table, choice, metric, names)]),
-        figure,
-        rows,
-        (*notes, *_length_note(table, choice), *_filter_note(choice, metric)),
-        "Figures 3 and 5",
-    )
+    notes += _length_note(table, choice)
+    if choice.outcome != "all" and metric.name in ("accuracy", "strict"):
+        notes.append(f"Only {choice.outcome} answers are shown, so accuracy is fixed by the filter.")
+    reading = caption([*finding(table, metric), *_trends(table, choice, metric, names)])
+    return Exhibit("decay", title, reading, figure, rows, tuple(notes), "Figures 3 and 5")
 
 
 _NULL = ", null model"
@@ -124,13 +117,9 @@ def _null_series(name: str, rows: list[dict[str, Any]]) -> list[tuple[str, list[
     null_rows = [
         row | {"value": row["null"], "low": None, "high": None, "null": True, "point": None}
         for row in rows
-        if row["null"] is not None and row["null"] == row["null"]
+        if pd.notna(row["null"])
     ]
     return [(name + _NULL, null_rows)] if null_rows else []
-
-
-def _has_value(row: Mapping[str, Any]) -> bool:
-    return row["value"] is not None and row["value"] == row["value"]
 
 
 def _by_run(table: RunTable, series: Any) -> tuple[list[tuple[str, Any]], int]:
@@ -149,12 +138,7 @@ def _by_run(table: RunTable, series: Any) -> tuple[list[tuple[str, Any]], int]:
 
 
 def curves(table: RunTable, choice: Choice) -> Exhibit:
-    """Return accuracy and CAFE's rates over length, a panel for each arm (Figure 3).
-
-    Args:
-        table: Runs, narrowed to the chosen arms and items.
-        choice: Gives the measure of length and the bins.
-    """
+    """Return accuracy and CAFE's rates over length, a panel for each arm (Figure 3)."""
     title = "Reasoning accuracy and perception over length"
     names = ("accuracy", "acc_per", "recall", "f1")
     rows = measures.curves(table, choice, names)
@@ -164,10 +148,9 @@ def curves(table: RunTable, choice: Choice) -> Exhibit:
     for arm in table.labels:
         series = []
         for name in names:
-            curve_rows = rows[(rows["arm"] == arm) & (rows["metric"] == name)]
-            banded = name in names[:2]  # four bands over each other show nothing
-            points = [row | {"band": banded} for row in _with_points(table, curve_rows, choice)]
-            series.append((metric_of(name).label, points))
+            points = _with_points(table, rows[(rows["arm"] == arm) & (rows["metric"] == name)], choice)
+            # four bands over each other show nothing
+            series.append((metric_of(name).label, [row | {"band": name in names[:2]} for row in points]))
         if any(row["value"] == row["value"] for row in series[1][1]):
             groups.append((arm, series))
             findings.append(_joint_trend(table, choice, arm))
@@ -179,7 +162,7 @@ def curves(table: RunTable, choice: Choice) -> Exhibit:
         x_title="Mean length, tokens",
         y_title="Rate",
         percent=True,
-        tip=lambda row: _tip(metric_of(row["metric"]))(row),
+        tip=_tip,
         hues=[table.labels.index(arm) for arm, _ in groups],
     )
     notes = [f"{metric_of(name).label}: {metric_of(name).meaning}." for name in names]
@@ -193,12 +176,7 @@ def curves(table: RunTable, choice: Choice) -> Exhibit:
 
 
 def correlations(table: RunTable, choice: Choice) -> Exhibit:
-    """Return Pearson's and Spearman's correlations of length, accuracy and Acc_per over traces (Figure 3).
-
-    Args:
-        table: Runs, narrowed to the chosen arms and items.
-        choice: Gives the measure of length.
-    """
+    """Return Pearson's and Spearman's correlations of length, accuracy and Acc_per over traces (Figure 3)."""
     title = "Correlation of length, accuracy and perception"
     rows = measures.correlations(table, choice)
     if rows["pearson"].isna().all():
@@ -225,9 +203,11 @@ def correlations(table: RunTable, choice: Choice) -> Exhibit:
     findings = []
     for row in rows.to_dict("records"):
         if row["of"] == "length and accuracy" and row["pearson"] == row["pearson"]:
+            low, high = row["pearson_low"], row["pearson_high"]
+            words = {-1: "less often right", 1: "more often right", 0: "neither clearly more nor less often right"}
             findings.append(
-                f"{row['arm']}: longer traces are {_direction(row['pearson_low'], row['pearson_high'])} "
-                f"(r = {row['pearson']:.2f}{span(None, row['pearson_low'], row['pearson_high'])})."
+                f"{row['arm']}: longer traces are {words[_sign(low, high)]} "
+                f"(r = {row['pearson']:.2f}{span(None, low, high)})."
             )
     notes = (
         "Of single traces, not of bins: a correlation over a handful of bin means is close to 1 by making.",
@@ -237,12 +217,7 @@ def correlations(table: RunTable, choice: Choice) -> Exhibit:
 
 
 def slopes(table: RunTable, choice: Choice) -> Exhibit:
-    """Return the change of accuracy and perception for each doubling of the length, with difficulty or item held fixed.
-
-    Args:
-        table: Runs, narrowed to the chosen arms and items.
-        choice: Gives the measure of length; its metric is drawn where it is a share.
-    """
+    """Return the change of accuracy and perception per doubling of the length, with difficulty or item held fixed."""
     title = "Change with length, with difficulty or item held fixed"
     # The chosen metric comes first, so that it is drawn if it has slopes.
     names = tuple(dict.fromkeys((choice.metric, *DECAYING)))
@@ -293,20 +268,14 @@ def _trend_sentence(arm: str, row: Mapping[str, Any], metric: Metric) -> str:
     change = difference(metric, row["slope"], row["low"], row["high"])
     holm_clause = f", {p_value(row['p_holm'])} after Holm's correction" if row.get("p_holm") is not None else ""
     held_clause = f" with {row['held'].removesuffix(' held')} held" if row["held"] != "nothing held" else ""
-    verdict = {-1: "falls with length", 1: "rises with length", 0: "does not clearly change with length"}[
-        _sign(row["low"], row["high"], 0.0)
-    ]
+    verdicts = {-1: "falls with length", 1: "rises with length", 0: "does not clearly change with length"}
+    verdict = verdicts[_sign(row["low"], row["high"])]
     p_values = f"{p_value(row['p_value'])}{holm_clause}"
     return f"{arm}: {metric.label}{held_clause} {verdict} ({change} for each doubling, {p_values})."
 
 
 def forced(table: RunTable, choice: Choice) -> Exhibit:
-    """Return the metric and F1 on the same items at several forced lengths, so that difficulty is not confounded.
-
-    Args:
-        table: Runs, narrowed to the chosen arms and items.
-        choice: Its metric is drawn.
-    """
+    """Return the metric and F1 on the same items at several forced lengths, so that difficulty is not confounded."""
     metric = metric_of(choice.metric)
     title = f"{metric.label} of the same items at several forced lengths"
     tables = [forced_rows(table, measure).assign(metric=measure.label) for measure in with_f1(table.frame, metric)]
@@ -335,15 +304,14 @@ def forced(table: RunTable, choice: Choice) -> Exhibit:
         joined=True,
         tip=lambda row: (
             f"{label(row['arm'])}<br>{label(row['metric'])} {estimate(metric, row)}<br>{number(row['length'])} tokens; "
-            f"{size_of(row)}{_difference_from_free(row, metric, '<br>', label)}"
+            f"{size_of(row)}{against_base(metric, row, '<br>', label)}"
         ),
     )
     # The caption compares the shortest and the longest point of each line.
     findings = [
         f"{legend}, on the same {size_of(points[0])}: {value(metric, points[0]['value'])} at "
-        f"{number(points[0]['length'])} tokens{_difference_from_free(points[0], metric)}, "
-        f"{value(metric, points[-1]['value'])} at {number(points[-1]['length'])}"
-        f"{_difference_from_free(points[-1], metric)}."
+        f"{number(points[0]['length'])} tokens{against_base(metric, points[0])}, "
+        f"{value(metric, points[-1]['value'])} at {number(points[-1]['length'])}{against_base(metric, points[-1])}."
         for legend, points in series
     ]
     notes = (
@@ -352,16 +320,6 @@ def forced(table: RunTable, choice: Choice) -> Exhibit:
         "Where the length is a mere limit, an answer that does not come within it counts as wrong.",
     )
     return Exhibit("forced", title, caption(findings), figure, rows, notes)
-
-
-def _difference_from_free(
-    row: Mapping[str, Any], metric: Metric, prefix: str = ", ", escape: Callable[[str], str] = str
-) -> str:
-    """Return the paired difference from the arm of free length, or "" for that arm itself."""
-    if row["difference"] is None or row["difference"] != row["difference"]:
-        return ""
-    delta = difference(metric, row["difference"], row["difference_low"], row["difference_high"])
-    return f"{prefix}{delta} against {escape(row['minus'])}, {paired_p(row)}"
 
 
 _UNJUDGED = (
@@ -383,42 +341,22 @@ def _no_value_reason(table: RunTable, choice: Choice, metric: Metric) -> str:
     return _UNJUDGED if metric.name not in ("accuracy", "strict", "parsed") else "No answer here has a known truth."
 
 
-def _series(
-    table: RunTable, rows: pd.DataFrame, choice: Choice, metric: Metric
-) -> list[tuple[str, list[dict[str, Any]]]]:
-    return [
-        (arm, _with_points(table, rows[(rows["arm"] == arm) & (rows["metric"] == metric.name)], choice))
-        for arm in table.labels
-    ]
-
-
 def _with_points(table: RunTable, rows: pd.DataFrame, choice: Choice) -> list[dict[str, Any]]:
-    last = int(rows["bin"].max()) if len(rows) else 0
-    return [
-        row
-        | {
-            "point": point(
-                table,
-                row["arm"],
-                choice.length,
-                row["from"],
-                # the last bin has its upper end
-                row["to"] if row["bin"] < last else float(np.nextafter(row["to"], np.inf)),
-            )
-        }
-        for row in rows.to_dict("records")
-    ]
+    points = rows.to_dict("records")
+    for row in points:
+        # the last bin has its upper end
+        end = row["to"] if row["bin"] < rows["bin"].max() else float(np.nextafter(row["to"], np.inf))
+        row["point"] = point(table, row["arm"], choice.length, row["from"], end)
+    return points
 
 
-def _tip(metric: Metric) -> Any:
-    def tip(row: Any) -> str:
-        return (
-            f"{label(row['arm'])}<br>{metric.label} {estimate(metric, row)}<br>{number(row['length'])} tokens "
-            f"({count(row['from'])} to {count(row['to'])})<br>{plural(row['scored'], 'scored trace')} of "
-            f"{count(row['traces'])}, {size_of(row)}"
-        )
-
-    return tip
+def _tip(row: Any) -> str:
+    metric = metric_of(row["metric"])
+    return (
+        f"{label(row['arm'])}<br>{metric.label} {estimate(metric, row)}<br>{number(row['length'])} tokens "
+        f"({count(row['from'])} to {count(row['to'])})<br>{plural(row['scored'], 'scored trace')} of "
+        f"{count(row['traces'])}, {size_of(row)}"
+    )
 
 
 def _trends(table: RunTable, choice: Choice, metric: Metric, arms: list[str]) -> list[str]:
@@ -445,7 +383,7 @@ def _joint_trend(table: RunTable, choice: Choice, arm: str) -> str:
         f"{metric_of(name).label} by {difference(metric_of(name), slope.estimate, slope.low, slope.high)}"
         for name, slope in trends.items()
     ]
-    sides = {_sign(slope.low, slope.high, 0.0) for slope in trends.values()}
+    sides = {_sign(slope.low, slope.high) for slope in trends.values()}
     verdict = {
         frozenset({-1}): "both fall", frozenset({1}): "both rise", frozenset({0}): "neither clearly changes",
         frozenset({-1, 1}): "they move apart",
@@ -458,19 +396,7 @@ def _length_note(table: RunTable, choice: Choice) -> tuple[str, ...]:
     return (f"{plural(missing, 'answer')} without a known length are left out.",) if missing else ()
 
 
-def _filter_note(choice: Choice, metric: Metric) -> tuple[str, ...]:
-    if choice.outcome == "all" or metric.name not in ("accuracy", "strict"):
-        return ()
-    return (f"Only {choice.outcome} answers are shown, so accuracy is fixed by the filter.",)
-
-
-def _sign(low: Any, high: Any, zero: float) -> int:
-    if low is None or high is None or low != low:
+def _sign(low: Any, high: Any) -> int:
+    if pd.isna(low) or pd.isna(high):
         return 0
-    return -1 if high < zero else 1 if low > zero else 0
-
-
-def _direction(low: Any, high: Any) -> str:
-    return {-1: "less often right", 1: "more often right", 0: "neither clearly more nor less often right"}[
-        _sign(low, high, 0.0)
-    ]
+    return -1 if high < 0 else 1 if low > 0 else 0

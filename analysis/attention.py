@@ -47,23 +47,13 @@ def along(table: RunTable, position: Literal["relative", "absolute"], corrected:
                 continue
             values = bin_rows[column].to_numpy()
             result = rate_of(values, None, bin_rows, share=False, resamples=300)
-            rows.append(
-                {
-                    "arm": label,
-                    "position": (float(number) + 0.5) * scale,
-                    **result.columns(),
-                    "traces": len(bin_rows),
-                }
-            )
+            position_column = {"arm": label, "position": (float(number) + 0.5) * scale}
+            rows.append(position_column | result.columns() | {"traces": len(bin_rows)})
     return pd.DataFrame(rows, columns=_COLUMNS)
 
 
 def changes(table: RunTable, corrected: bool) -> dict[str, Difference]:
     """Compare the last quarter of traces with their first quarter, item by item.
-
-    Args:
-        table: The runs.
-        corrected: Take the length-corrected ratio instead of the raw one.
 
     Returns:
         Label of an arm to the mean ratio of the last quarter minus that of the first.

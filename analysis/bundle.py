@@ -22,9 +22,6 @@ _DECLARATION = re.compile(r"^(?:export )?(?:async )?(?:function|const|let|class)
 def bundle(*paths: Path) -> str:
     """Join modules and all that they import to one script.
 
-    Args:
-        paths: The modules. Their imports are followed.
-
     Returns:
         Plain script text in which every export is a global name.
 

@@ -29,10 +29,6 @@ _KEY = b"mpar2-analysis"
 def read(run: Path, scores: StoredScores) -> tuple[pd.DataFrame, pd.DataFrame] | None:
     """Read the copy of a run.
 
-    Args:
-        run: The run's folder.
-        scores: Scores that the copy must hold, as ``find_stored`` returns them.
-
     Returns:
         Frame and attention (``RunTable``), or None if there is no copy or the run has changed since.
     """
@@ -54,14 +50,7 @@ def read(run: Path, scores: StoredScores) -> tuple[pd.DataFrame, pd.DataFrame] |
 
 
 def write(run: Path, scores: StoredScores, frame: pd.DataFrame, attention: pd.DataFrame) -> None:
-    """Write the copy of a large run. Each file is written atomically; a read-only folder gets none.
-
-    Args:
-        run: The run's folder.
-        scores: Scores that ``frame`` holds.
-        frame: The run's rows, as in ``RunTable``.
-        attention: Its attention, as in ``RunTable``.
-    """
+    """Write the copy of a large run. Each file is written atomically; a read-only folder gets none."""
     if not _is_worth_caching(run):
         return
     import pyarrow as pa

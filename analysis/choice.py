@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analysis import AnalysisError
 from analysis.load import RunTable
@@ -23,6 +24,7 @@ __all__ = [
     "choice_from",
     "command_of",
     "levels",
+    "selected",
 ]
 
 BINNINGS = {"count": "Equal count", "width": "Equal width"}
@@ -66,38 +68,35 @@ class Choice:
 def apply_choice(table: RunTable, choice: Choice) -> RunTable:
     """Return the table with only the chosen arms (in the order chosen) and items.
 
-    Args:
-        table: The loaded runs.
-        choice: Arms, filters and outcome; its metric and bins change no rows.
-
     Raises:
         AnalysisError: The table has no arm of that label.
     """
     labels = list(choice.arms) or table.labels
     arms = tuple(table.arm(label) for label in dict.fromkeys(labels))
-    frame = table.frame
-    mask = frame["arm"].isin([arm.label for arm in arms]).to_numpy(copy=True)
-    for name, values in choice.filters.items():
-        if values:
-            mask &= frame[name].isin(values).to_numpy()
-    if choice.outcome != "all":
-        mask &= (frame["right"] == (choice.outcome == "right")).to_numpy()
+    labels = [arm.label for arm in arms]
+    mask = selected(table, choice, labels)
     new_index = np.cumsum(mask) - 1
     attention = table.attention[mask[table.attention["row"].to_numpy()]]
     attention = attention.assign(row=new_index[attention["row"].to_numpy()])
-    rows = frame.copy(deep=False) if mask.all() else frame[mask].reset_index(drop=True)
-    rows["arm"] = rows["arm"].cat.set_categories([arm.label for arm in arms])
-    probes = table.probes[table.probes["arm"].isin([arm.label for arm in arms])]
+    rows = table.frame.copy(deep=False) if mask.all() else table.frame[mask].reset_index(drop=True)
+    rows["arm"] = rows["arm"].cat.set_categories(labels)
+    probes = table.probes[table.probes["arm"].isin(labels)]
     return RunTable(rows, attention.reset_index(drop=True), probes, arms, table.runs)
 
 
-def levels(frame: pd.DataFrame, name: str) -> list[str]:
-    """Return the values of a filter that occur: easy before hard, the rest by name.
+def selected(table: RunTable, choice: Choice, labels: Sequence[str]) -> NDArray[np.bool_]:
+    """Return the mask of the rows of some arms that the filters and the outcome of a choice leave, (n,)."""
+    mask = table.frame["arm"].isin(labels).to_numpy(copy=True)
+    for name, values in choice.filters.items():
+        if values:
+            mask &= table.frame[name].isin(values).to_numpy()
+    if choice.outcome != "all":
+        mask &= (table.frame["right"] == (choice.outcome == "right")).to_numpy()
+    return mask
 
-    Args:
-        frame: Rows of ``RunTable.frame``.
-        name: Column, one of ``FILTERS``.
-    """
+
+def levels(frame: pd.DataFrame, name: str) -> list[str]:
+    """Return the values of a filter that occur: easy before hard, the rest by name."""
     values = [str(value) for value in frame[name].cat.remove_unused_categories().cat.categories]
     order = {"easy": 0, "medium": 1, "hard": 2}
     return sorted(values, key=lambda value: (order.get(value.lower(), 9), value.lower()))

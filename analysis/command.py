@@ -9,16 +9,13 @@ import argparse
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-from analysis.choice import BINNINGS, LENGTHS, choice_from
+from analysis.choice import BINNINGS, FILTERS, LENGTHS, choice_from
 from analysis.exhibits import EXHIBITS
 from analysis.metrics import METRICS
 from analysis.report import write_report
 
 __all__ = ["configure", "run"]
-
-_FILTER_OPTIONS = ("domain", "category", "sub-category", "difficulty", "needs-audio")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -53,20 +50,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--binning", choices=tuple(BINNINGS), help="bins of equal count (default) or equal width")
     group.add_argument("--bins", type=int, metavar="N", help="default: 8")
     group.add_argument("--outcome", choices=("all", "right", "wrong"), help="of the answers (default: all)")
-    for name in _FILTER_OPTIONS:
+    for name in (name.replace("_", "-") for name in FILTERS):
         group.add_argument(f"--{name}", action="append", metavar="VALUE", help=f"items of this {name} only")
 
 
 def run(options: argparse.Namespace) -> int:
     """Write the report, print the reading of each figure, and return the exit code."""
-    choice_options: dict[str, Any] = {
-        name: getattr(options, name) for name in ("arms", "metric", "length", "binning", "bins")
-    }
-    filters = {name.replace("-", "_"): getattr(options, name.replace("-", "_")) or () for name in _FILTER_OPTIONS}
     exhibits = write_report(
         options.runs,
         options.out,
-        choice_from(choice_options | {"outcome": options.outcome, "filters": filters}),
+        choice_from(vars(options) | {"filters": {name: getattr(options, name) or () for name in FILTERS}}),
         only=options.only,
         judge=options.judge,
         data_folder=options.data,

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -68,19 +69,17 @@ class Difference(NamedTuple):
     clips: int
     exact: statistics.McNemar | None = None
 
+    def columns(self) -> dict[str, Any]:
+        """Return the columns of a table: difference, low, high, and the p values of both tests."""
+        p_values = {"p_bootstrap": self.p_value, "p_mcnemar": self.exact.p_value if self.exact else None}
+        return {"difference": self.estimate, "low": self.low, "high": self.high, **p_values}
+
 
 def paired(first: Side, second: Side) -> Difference:
     """Compare two sides on their common items by a paired bootstrap over clips.
 
     McNemar's test assumes independent items. It is computed only if each clip has one item and each item has one
     answer of 0 or 1 on both sides.
-
-    Args:
-        first: Values, denominators and items of the first side.
-        second: The same of the second side.
-
-    Returns:
-        Second minus first, with its interval and tests.
     """
     codes = codes_of(pd.concat([first.rows["item"], second.rows["item"]], ignore_index=True))
     side_codes = codes[: len(first.rows)], codes[len(first.rows) :]
@@ -107,6 +106,7 @@ def paired(first: Side, second: Side) -> Difference:
 
 _IGNORED_KEYS = ("name", "items", "prompt_hash", "prompt_version", "model_hash", "adapter_hash")
 _MODEL_KEYS = ("model", "adapter", "mode")
+_LENGTH_KEYS = ("max_reasoning_tokens", "min_reasoning_tokens")
 _SAMPLING_KEYS = ("samples", "temperature", "top_p", "top_k", "repetition_penalty")
 _NORMAL = {
     "audio": "normal",
@@ -140,10 +140,6 @@ class Control(NamedTuple):
 def benchmark_of(table: RunTable, arm: ArmInfo) -> str:
     """Return the fingerprint of an arm's benchmark. Arms of different benchmarks are not compared.
 
-    Args:
-        table: The runs.
-        arm: One of its arms.
-
     Returns:
         The fingerprint, or the run's name where the manifest has none.
     """
@@ -153,10 +149,6 @@ def benchmark_of(table: RunTable, arm: ArmInfo) -> str:
 
 def baseline_of(table: RunTable, label: str) -> str:
     """Return the baseline of an arm: the first arm of its benchmark, which may be the arm itself.
-
-    Args:
-        table: The runs.
-        label: Label of the arm.
 
     Raises:
         AnalysisError: No arm has that label.
@@ -203,12 +195,6 @@ def arms_table(table: RunTable) -> pd.DataFrame:
 def versus(table: RunTable, first: str, second: str, metric: Metric) -> dict[str, Any]:
     """Compare two arms on their common items.
 
-    Args:
-        table: The loaded runs.
-        first: Label of the first arm.
-        second: Label of the second arm.
-        metric: The compared metric.
-
     Returns:
         Second minus first, with interval, tests, and numbers of items and clips.
     """
@@ -220,14 +206,8 @@ def versus(table: RunTable, first: str, second: str, metric: Metric) -> dict[str
     difference = paired(*sides)
     exact = difference.exact if metric.share else None
     return {
-        "arm": second,
-        "minus": first,
-        "metric": metric.name,
-        "difference": difference.estimate,
-        "low": difference.low,
-        "high": difference.high,
-        "p_bootstrap": difference.p_value,
-        "p_mcnemar": exact.p_value if exact else None,
+        **{"arm": second, "minus": first, "metric": metric.name},
+        **difference._replace(exact=exact).columns(),
         "only_first_right": exact.only_first if exact else None,
         "only_second_right": exact.only_second if exact else None,
         "items": difference.items,
@@ -238,20 +218,10 @@ def versus(table: RunTable, first: str, second: str, metric: Metric) -> dict[str
 def against(name: str, first: Side, second: Side) -> dict[str, Any]:
     """Compare two sides, as columns beside the second one's value.
 
-    Args:
-        name: Label of the first side.
-        first: The side that is subtracted.
-        second: The side whose row gets the columns.
-
     Returns:
         The columns of :func:`difference_columns`.
     """
-    difference = paired(first, second)
-    exact = difference.exact
-    columns = {"minus": name, "difference": difference.estimate, "low": difference.low, "high": difference.high}
-    return difference_columns(
-        columns | {"p_bootstrap": difference.p_value, "p_mcnemar": exact.p_value if exact else None}
-    )
+    return difference_columns({"minus": name, **paired(first, second).columns()})
 
 
 def probe_rates(table: RunTable) -> pd.DataFrame:
@@ -267,20 +237,17 @@ def probe_rates(table: RunTable) -> pd.DataFrame:
     bases: dict[tuple[str, str], tuple[str, Side]] = {}
     for name in table.labels:
         probes = table.probes[table.probes["arm"] == name]
-        answered = probes[probes["yes"].notna()]
-        for kind, kind_probes in (
-            ("present, answered yes", answered[answered["present"]]),
-            ("absent, answered no", answered[~answered["present"]]),
-        ):
-            right = (kind_probes["yes"].astype(bool) == kind_probes["present"]).to_numpy(dtype=float)
+        for kind, present in (("present, answered yes", True), ("absent, answered no", False)):
+            asked = probes[probes["present"] == present]
+            kind_probes = asked[asked["yes"].notna()]
+            right = (kind_probes["yes"].astype(bool) == present).to_numpy(dtype=float)
             result = rate_of(right, None, kind_probes, share=True)
             if result.estimate is None:
                 continue
             side = Side(right, right * 0 + 1, kind_probes)
             minus, base = bases.setdefault((benchmark_of(table, table.arm(name)), kind), (name, side))
             comparison = against(minus, base, side) if minus != name else difference_columns({})
-            n_asked = int((probes["present"] == (kind == "present, answered yes")).sum())
-            counts = {"probes": len(kind_probes), "asked": n_asked}
+            counts = {"probes": len(kind_probes), "asked": len(asked)}
             rows.append({"arm": name, "probe": kind, **result.columns(), **counts, **comparison})
     return pd.DataFrame(rows)
 
@@ -330,7 +297,8 @@ def _is_reference(a: ArmInfo, b: ArmInfo, setting: str) -> bool:
     value_a, value_b = a.get(setting), b.get(setting)
     if setting == "max_new_tokens":
         return (value_a or 0) > (value_b or 0)
-    return value_a in (None, "", 0, False, "normal", "none") and value_b not in (None, "", 0, False, "normal", "none")
+    unset = (None, "", 0, False, "normal", "none")
+    return value_a in unset and value_b not in unset
 
 
 def _control_description(reference: ArmInfo, control: ArmInfo, setting: str) -> str:
@@ -345,10 +313,6 @@ def _control_description(reference: ArmInfo, control: ArmInfo, setting: str) -> 
 def control_rows(table: RunTable, metric: Metric) -> pd.DataFrame:
     """Compare each control with its reference on their common items.
 
-    Args:
-        table: The runs.
-        metric: The compared metric.
-
     Returns:
         A row for each of :func:`controls`: what :func:`versus` returns, ``control`` (in words) and ``p_holm``.
     """
@@ -361,10 +325,6 @@ def control_rows(table: RunTable, metric: Metric) -> pd.DataFrame:
 
 def control_levels(table: RunTable, metrics: Sequence[Metric]) -> pd.DataFrame:
     """Measure each reference and its controls, each over all items of its arm.
-
-    Args:
-        table: The runs.
-        metrics: Metrics to measure.
 
     Returns:
         A row for each arm and metric that has a value: reference, arm, control ("unchanged" for the reference), metric
@@ -443,18 +403,12 @@ def roles(table: RunTable) -> list[tuple[ArmInfo, ArmInfo]]:
 def attending_roles(table: RunTable, metric: Metric) -> list[tuple[str, str]]:
     """Return the pairs of :func:`roles` among the arms whose attention was recorded.
 
-    Args:
-        table: The runs.
-        metric: The attention metric that an arm must have.
-
     Returns:
         (base, MPAR²) labels, one pair for each benchmark that has both.
     """
     labels = {arm.label for arm in table.arms if rate(table.rows(arm.label), metric).items}
-    recorded_table = RunTable(
-        table.frame, table.attention, table.probes, tuple(arm for arm in table.arms if arm.label in labels), table.runs
-    )
-    return [(base.label, trained.label) for base, trained in roles(recorded_table)]
+    recorded = replace(table, arms=tuple(arm for arm in table.arms if arm.label in labels))
+    return [(base.label, trained.label) for base, trained in roles(recorded)]
 
 
 def forced_lengths(table: RunTable) -> list[tuple[str, list[ArmInfo]]]:
@@ -484,10 +438,6 @@ def _without_length(settings: Mapping[str, Any]) -> tuple[Any, ...]:
 def forced_rows(table: RunTable, metric: Metric) -> pd.DataFrame:
     """Measure the arms of each family of :func:`forced_lengths` on the items that all of them have.
 
-    Args:
-        table: The runs.
-        metric: The measured metric.
-
     Returns:
         A row for each arm, by family and length: family (label of its free arm), setting, arm, length (mean tokens),
         value with low and high, items, clips, and the difference from the free arm, paired by item.
@@ -495,8 +445,8 @@ def forced_rows(table: RunTable, metric: Metric) -> pd.DataFrame:
     rows = []
     for setting, family in forced_lengths(table):
         labels = [arm.label for arm in family]
-        free_arms = [arm for arm in family if _is_free(arm)] or family
-        family_name = max(free_arms, key=lambda arm: arm.get("max_new_tokens") or 0).label
+        free_arms = [arm for arm in family if all(arm.get(key, _NORMAL[key]) == _NORMAL[key] for key in _LENGTH_KEYS)]
+        family_name = max(free_arms or family, key=lambda arm: arm.get("max_new_tokens") or 0).label
         answers = table.frame[table.frame["arm"].isin(labels) & np.isfinite(table.frame["tokens"])]
         by_item = answers.groupby("item", observed=True)["arm"].nunique()
         common = answers[answers["item"].isin(by_item.index[by_item == len(labels)])]
@@ -506,22 +456,10 @@ def forced_rows(table: RunTable, metric: Metric) -> pd.DataFrame:
                 continue
             result = rate(arm_answers, metric)
             comparison = versus(table, family_name, label, metric) if label != family_name else {}
-            rows.append(
-                {
-                    "family": family_name,
-                    "setting": setting,
-                    "arm": label,
-                    "length": float(arm_answers["tokens"].mean()),
-                    **result.columns(),
-                    **difference_columns(comparison),
-                }
-            )
+            names = {"family": family_name, "setting": setting, "arm": label}
+            length = {"length": float(arm_answers["tokens"].mean())}
+            rows.append(names | length | result.columns() | difference_columns(comparison))
     return pd.DataFrame(rows).sort_values(["family", "length"]) if rows else pd.DataFrame()
-
-
-def _is_free(arm: ArmInfo) -> bool:
-    """Return whether the length of the arm's reasoning is neither limited nor forced."""
-    return all(arm.get(key, _NORMAL[key]) == _NORMAL[key] for key in ("max_reasoning_tokens", "min_reasoning_tokens"))
 
 
 def seeds(table: RunTable, metric: Metric) -> pd.DataFrame:
@@ -530,17 +468,13 @@ def seeds(table: RunTable, metric: Metric) -> pd.DataFrame:
     A seed is that of an evaluation (one arm in several runs), or of a training (arms named "NAME seed 0", "NAME seed
     1", ..).
 
-    Args:
-        table: The runs.
-        metric: The measured metric.
-
     Returns:
         A row for each such arm: mean, sd (of the sample), lowest and highest over ``seeds`` seeds, the value of each.
     """
-    by_run = {run.name: run for run in table.runs}
+    manifests = {run.name: run.manifest for run in table.runs}
     families: dict[tuple[Any, ...], list[tuple[Any, ArmInfo]]] = {}
     for arm in table.arms:
-        manifest = by_run[arm.run].manifest
+        manifest = manifests[arm.run]
         benchmark = repr(manifest.get("benchmark", {}).get("fingerprint"))
         if match := _SEED.search(arm.name):
             family = (arm.name[: match.start()], "training", benchmark)

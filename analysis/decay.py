@@ -21,22 +21,10 @@ from mpar2.statistics import Effect, correlation, holm, slope
 __all__ = ["bin_edges", "correlations", "curves", "null_model", "slopes", "trend"]
 
 _Floats = NDArray[np.float64]
-_CURVE = [
-    "arm",
-    "metric",
-    "bin",
-    "from",
-    "to",
-    "length",
-    "value",
-    "low",
-    "high",
-    "items",
-    "clips",
-    "traces",
-    "scored",
-    "null",
-]
+_SLOPES = ["arm", "metric", "held", "slope", "low", "high", "p_value", "traces", "items", "clips"]
+_SLOPES += ["odds_ratio", "odds_low", "odds_high", "odds_reason"]
+_CURVE = ["arm", "metric", "bin", "from", "to", "length", "value", "low", "high", "items", "clips"]
+_CURVE += ["traces", "scored", "null"]
 
 
 def bin_edges(lengths: _Floats, binning: str, bins: int) -> _Floats:
@@ -63,11 +51,6 @@ def bin_edges(lengths: _Floats, binning: str, bins: int) -> _Floats:
 def curves(table: RunTable, choice: Choice, metrics: tuple[str, ...]) -> pd.DataFrame:
     """Measure metrics in bins of length.
 
-    Args:
-        table: The runs.
-        choice: Measure of length, binning and number of bins.
-        metrics: Names of metrics.
-
     Returns:
         A row for each arm, metric and bin that holds traces: ``from`` and ``to`` (edges in tokens), ``length`` (mean
         tokens), value with low and high (95 % over clips), counts, and ``null`` (:func:`null_model`, pooled).
@@ -82,9 +65,9 @@ def curves(table: RunTable, choice: Choice, metrics: tuple[str, ...]) -> pd.Data
         answers = answers if finite.all() else answers[finite]
         if answers.empty:
             continue
-        edges = (
-            bin_edges(answers[choice.length].to_numpy(), "count", choice.bins) if shared_edges is None else shared_edges
-        )
+        edges = shared_edges
+        if edges is None:
+            edges = bin_edges(answers[choice.length].to_numpy(), "count", choice.bins)
         for name in metrics:
             rows += [{"arm": arm, "metric": name, **row} for row in _curve(answers, choice, metric_of(name), edges)]
     return pd.DataFrame(rows, columns=_CURVE)
@@ -130,10 +113,6 @@ def null_model(rows: pd.DataFrame, metric: Metric) -> _Floats | None:
     Under a rule that requires all mentions of an event to be right (``acc_per``), the rate falls as mentions per event
     increase; under ``acc_per_any`` it rises. The mention rate is fitted to the rows' pooled value (ours).
 
-    Args:
-        rows: Rows of one arm.
-        metric: The counting rule.
-
     Returns:
         Expected rate of each row, (n,), in [0, 1]; None for other rules, or if the number of mentions is unknown.
     """
@@ -143,27 +122,19 @@ def null_model(rows: pd.DataFrame, metric: Metric) -> _Floats | None:
     valid = np.isfinite(mentions) & (events > 0)
     if not valid.any() or not np.isfinite(mentions).all():
         return None
-    mentions_per_event = np.maximum(
-        1.0, mentions / np.maximum(events, 1)
-    )  # mentions of an event, on average in the trace
+    mentions_per_event = np.maximum(1.0, mentions / np.maximum(events, 1))  # on average in the trace
     observed = measured(rows, metric)[0].sum() / max(events.sum(), 1)
 
     def expected(right: float) -> _Floats:
         return right**mentions_per_event if metric.name == "acc_per" else 1 - (1 - right) ** mentions_per_event
 
-    low, high = 0.0, 1.0
-    for _ in range(50):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _pooled(expected(middle), events) < observed else (low, middle)
-    return expected((low + high) / 2)
+    from scipy.optimize import bisect
+
+    return expected(bisect(lambda right: _pooled(expected(right), events) - observed, 0.0, 1.0, xtol=1e-15))
 
 
 def correlations(table: RunTable, choice: Choice) -> pd.DataFrame:
     """Correlate length, outcome and Acc_per over the traces of each arm.
-
-    Args:
-        table: The runs.
-        choice: Gives the measure of length.
 
     Returns:
         A row for each arm and pair of quantities (``of``): Pearson's and Spearman's coefficients with 95 % intervals
@@ -185,23 +156,12 @@ def correlations(table: RunTable, choice: Choice) -> pd.DataFrame:
             finite = np.isfinite(x) & np.isfinite(y)
             clips = codes_of(answers["clip"][finite])
             ranks = [pd.Series(values[finite]).rank().to_numpy() for values in (x, y)]
-            pearson = correlation(x[finite], y[finite], groups=clips)
-            spearman = correlation(*ranks, groups=clips)
-            rows.append(
-                {
-                    "arm": arm,
-                    "of": name,
-                    "pearson": pearson.estimate,
-                    "pearson_low": pearson.low,
-                    "pearson_high": pearson.high,
-                    "spearman": spearman.estimate,
-                    "spearman_low": spearman.low,
-                    "spearman_high": spearman.high,
-                    "traces": int(finite.sum()),
-                    "items": answers["item"][finite].nunique(),
-                    "clips": pearson.n,
-                }
-            )
+            row = {"arm": arm, "of": name}
+            for kind, columns in (("pearson", (x[finite], y[finite])), ("spearman", ranks)):
+                r = correlation(*columns, groups=clips)
+                row |= {kind: r.estimate, f"{kind}_low": r.low, f"{kind}_high": r.high}
+            counts = {"traces": int(finite.sum()), "items": answers["item"][finite].nunique(), "clips": r.n}
+            rows.append(row | counts)
     return pd.DataFrame(rows)
 
 
@@ -229,16 +189,8 @@ def trend(part: pd.DataFrame, metric: Metric, length: str, held: str = "nothing"
     return slope(np.log2(np.maximum(lengths, 1)), above / below, below, groups=clips, strata=strata)
 
 
-_HELD = {"nothing": "nothing held", "difficulty": "difficulty held", "item": "item held"}
-
-
 def slopes(table: RunTable, choice: Choice, metrics: tuple[str, ...]) -> pd.DataFrame:
     """Estimate the change of metrics for each doubling of the length, with nothing, difficulty or item held fixed.
-
-    Args:
-        table: The runs.
-        choice: Gives the measure of length.
-        metrics: Names of metrics.
 
     Returns:
         A row for each arm, metric and held variable: slope with low and high (:func:`trend`), ``p_holm`` (corrected
@@ -253,32 +205,19 @@ def slopes(table: RunTable, choice: Choice, metrics: tuple[str, ...]) -> pd.Data
         graded = answers["difficulty"].nunique() > 1
         for name in metrics:
             metric = metric_of(name)
-            for held, held_label in _HELD.items():
+            for held in ("nothing", "difficulty", "item"):
                 if (held == "difficulty" and not graded) or (held == "item" and not repeated):
                     continue
                 effect = trend(answers, metric, choice.length, held)
                 scored = measured(answers, metric)[2] & np.isfinite(answers[choice.length].to_numpy())
-                row: dict[str, object] = {
-                    "arm": arm,
-                    "metric": name,
-                    "held": held_label,
-                    "slope": effect.estimate,
-                    "low": effect.low,
-                    "high": effect.high,
-                    "p_value": effect.p_value,
-                    "traces": int(scored.sum()),
-                    "items": answers["item"][scored].nunique(),
-                    "clips": effect.n,
-                }
+                row: dict[str, object] = {"arm": arm, "metric": name, "held": f"{held} held", "slope": effect.estimate}
+                row |= {"low": effect.low, "high": effect.high, "p_value": effect.p_value, "traces": int(scored.sum())}
+                row |= {"items": answers["item"][scored].nunique(), "clips": effect.n}
                 if metric.share and effect.estimate is not None:
                     row |= _odds(answers[scored], metric, choice, held)
                 rows.append(row)
     sheet = pd.DataFrame(rows, columns=_SLOPES)
     return sheet.assign(p_holm=holm(sheet["p_value"].tolist()))
-
-
-_SLOPES = ["arm", "metric", "held", "slope", "low", "high", "p_value", "traces", "items", "clips"]
-_SLOPES += ["odds_ratio", "odds_low", "odds_high", "odds_reason"]
 
 
 def _odds(answers: pd.DataFrame, metric: Metric, choice: Choice, held: str) -> dict[str, object]:
@@ -288,7 +227,4 @@ def _odds(answers: pd.DataFrame, metric: Metric, choice: Choice, held: str) -> d
     else:
         levels = codes_of(answers["difficulty"]) + 1 if held == "difficulty" else None
         fit = held_difficulty(above, tokens, codes_of(answers["clip"]), levels)
-    odds = fit.odds_ratio
-    return {
-        "odds_ratio": odds.estimate, "odds_low": odds.low, "odds_high": odds.high, "odds_reason": fit.reason
-    }  # fmt: skip
+    return dict(zip(_SLOPES[-4:], (*fit.odds_ratio[:3], fit.reason), strict=True))

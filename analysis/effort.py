@@ -25,10 +25,6 @@ __all__ = ["budget", "frontier", "votes"]
 def budget(table: RunTable, field: str) -> pd.DataFrame:
     """Return mean tokens and accuracy by the levels of a field.
 
-    Args:
-        table: The runs.
-        field: One of ``analysis.choice.FILTERS``.
-
     Returns:
         A row for each arm and level: tokens with low and high (95 % over clips), items, clips, accuracy.
     """
@@ -41,18 +37,8 @@ def budget(table: RunTable, field: str) -> pd.DataFrame:
             if level_answers.empty:
                 continue
             tokens, accuracy = rate(level_answers, metric_of("tokens")), rate(level_answers, metric_of("accuracy"))
-            rows.append(
-                {
-                    "arm": label,
-                    "level": level,
-                    "tokens": tokens.estimate,
-                    "low": tokens.low,
-                    "high": tokens.high,
-                    "items": tokens.items,
-                    "clips": tokens.clips,
-                    "accuracy": accuracy.estimate,
-                }
-            )
+            names = {"arm": label, "level": level}
+            rows.append(names | tokens.columns("tokens") | {"accuracy": accuracy.estimate})
     return pd.DataFrame(rows, columns=["arm", "level", "tokens", "low", "high", "items", "clips", "accuracy"])
 
 
@@ -75,15 +61,12 @@ def frontier(table: RunTable) -> pd.DataFrame:
             points = votes(answers, samples)
         else:
             accuracy, tokens = rate(answers, metric_of("accuracy")), rate(answers, metric_of("tokens"))
-            points = [
-                ({"votes": 1, "tokens": tokens.estimate, **_accuracy(accuracy)}, answers[["item", "clip", "right"]])
-            ]
+            row = {"votes": 1, "tokens": tokens.estimate, **accuracy.columns("accuracy")}
+            points = [(row, answers[["item", "clip", "right"]])]
         for row, winners in points:
             side = Side(winners["right"].to_numpy(float), np.ones(len(winners)), winners)
             minus, base = bases.setdefault(benchmark_of(table, table.arm(label)), (label, side))
-            rows.append(
-                {"arm": label, **row, **(difference_columns({}) if base is side else against(minus, base, side))}
-            )
+            rows.append({"arm": label} | row | (difference_columns({}) if base is side else against(minus, base, side)))
     names = ["arm", "votes", "tokens", "accuracy", "low", "high", "items", "clips", *difference_columns({})]
     return pd.DataFrame(rows, columns=names)
 
@@ -112,11 +95,6 @@ def votes(part: pd.DataFrame, samples: int) -> list[tuple[dict[str, Any], pd.Dat
         right = winners["right"].to_numpy()
         result = rate_of(right, None, winners, share=True)
         cost = ballots.groupby("item")["tokens"].sum(min_count=size)
-        row = {"votes": size, "tokens": float(cost.mean()), **_accuracy(result)}
+        row = {"votes": size, "tokens": float(cost.mean()), **result.columns("accuracy")}
         rows.append((row, winners[["item", "clip", "right"]]))
     return rows
-
-
-def _accuracy(result: Any) -> dict[str, Any]:
-    columns = result.columns()
-    return {"accuracy": columns.pop("value"), **columns}

@@ -10,7 +10,6 @@ import html
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -52,26 +51,27 @@ class Exhibit:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data for pages."""
+        rows = [list(map(_json_value, row)) for row in self.table.itertuples(index=False, name=None)]
         return {
             "name": self.name,
             "title": self.title,
             "reading": self.reading,
             "figure": self.drawing,
-            "table": {"columns": list(map(str, self.table.columns)), "rows": _json_rows(self.table)},
+            "table": {"columns": list(map(str, self.table.columns)), "rows": rows},
             "notes": list(self.notes),
             "paper": self.paper,
             "command": list(self.command),
         }
 
 
-def label(text: Any) -> str:
+def label(text: Any, limit: int = _LONGEST_LABEL) -> str:
     """Return text as a label of a figure: shortened, without markup.
 
     >>> label("<b>base</b>")
     '&lt;b&gt;base&lt;/b&gt;'
     """
     words = " ".join(str(text).split())
-    return html.escape(words if len(words) <= _LONGEST_LABEL else words[: _LONGEST_LABEL - 1] + "…", quote=False)
+    return html.escape(words if len(words) <= limit else words[: limit - 1] + "…", quote=False)
 
 
 def point(table: RunTable, arm: str, column: str | None = None, low: Any = None, high: Any = None) -> str:
@@ -100,11 +100,6 @@ def to_csv(table: pd.DataFrame) -> str:
 
 def _csv_cell(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
-
-
-def _json_rows(table: pd.DataFrame) -> list[list[Any]]:
-    rows: Sequence[Mapping[Any, Any]] = table.to_dict("records")
-    return [[_json_value(row[name]) for name in table.columns] for row in rows]
 
 
 def _json_value(value: Any) -> Any:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from analysis import AnalysisError, about_arms, about_effort, about_length
-from analysis.choice import Choice, apply_choice, command_of
+from analysis.choice import Choice, apply_choice, command_of, selected
 from analysis.exhibit import Exhibit
 from analysis.load import RunTable
 
@@ -29,9 +30,14 @@ EXHIBITS: dict[str, Callable[[RunTable, Choice], Exhibit]] = {
     "cafe": about_arms.cafe,
     "rules": about_arms.rules,
     "probes": about_arms.perception,
-    "attention": about_effort.attention,
-    "attention-corrected": about_effort.attention_corrected,
-    "attention-tokens": about_effort.attention_absolute,
+    **{
+        name: partial(about_effort.attention, name=name, position=position, corrected=corrected)
+        for name, position, corrected in (
+            ("attention", "relative", False),
+            ("attention-corrected", "relative", True),
+            ("attention-tokens", "absolute", True),
+        )
+    },
     "frontier": about_effort.frontier,
     "budget": about_effort.budget,
     "seeds": about_arms.over_seeds,
@@ -81,16 +87,13 @@ def rows_of(table: RunTable, choice: Choice, point: str | Mapping[str, Any]) -> 
     """
     try:
         data = json.loads(point) if isinstance(point, str) else dict(point)
-        label = _labels(table, choice)[_index(data["arm"])]
+        if type(data["arm"]) is not int or data["arm"] < 0:
+            raise ValueError
+        label = (list(dict.fromkeys(choice.arms)) or table.labels)[data["arm"]]  # in the order of the figures
         column, low, high = data.get("column"), data.get("low"), data.get("high")
     except (ValueError, KeyError, TypeError, IndexError):
         raise AnalysisError("this point is of another selection: choose it again") from None
-    mask = (table.frame["arm"] == label).to_numpy(copy=True)
-    for name, values in choice.filters.items():
-        if values:
-            mask &= table.frame[name].isin(values).to_numpy()
-    if choice.outcome != "all":
-        mask &= (table.frame["right"] == (choice.outcome == "right")).to_numpy()
+    mask = selected(table, choice, [label])
     if column in ("tokens", "reasoning_tokens"):
         if not all(isinstance(bound, (int, float)) for bound in (low, high)):
             raise AnalysisError("this point has no bounds: choose it again")
@@ -101,14 +104,3 @@ def rows_of(table: RunTable, choice: Choice, point: str | Mapping[str, Any]) -> 
     elif column is not None:
         raise AnalysisError("this point is of another selection: choose it again")
     return np.flatnonzero(mask).tolist()
-
-
-def _labels(table: RunTable, choice: Choice) -> list[str]:
-    """Return the labels of the arms in the order in which figures have them."""
-    return list(dict.fromkeys(choice.arms)) or table.labels
-
-
-def _index(value: Any) -> int:
-    if type(value) is not int or value < 0:
-        raise ValueError(value)
-    return value

@@ -4,6 +4,9 @@ A figure is Plotly's JSON as plain data, ``{"data": [..], "layout": {..}}``. Bui
 the time of Plotly's validated objects (see ``Exhibit.figure``). Every series is distinguished by hue, symbol and dash
 together. Points carry their selection (``exhibit.point``), so that a click can fetch their traces. Rows are plain
 dicts; a value or bound may be None or NaN.
+
+Common arguments: ``x`` and ``y`` name the columns of the axes, ``x_title`` and ``y_title`` are their titles; with
+``percent`` the values are shares; ``tip`` makes the hover text of a row; ``places`` are places in the colour order.
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
+
+import pandas as pd
 
 from analysis.exhibit import label
 from analysis.style import DASHES, INK, SOFT, SYMBOLS, axis, colour_of, layout, with_alpha
@@ -42,12 +47,6 @@ def lines(
 
     Args:
         series: Names and rows; a row has ``x``, ``y``, ``low``, ``high`` and, where it can be chosen, ``point``.
-        x: Column of the horizontal axis.
-        y: Column of the vertical axis.
-        x_title: Title of the horizontal axis.
-        y_title: Title of the vertical axis.
-        percent: Values are shares.
-        tip: Makes the hover text of a row.
         share_x: The horizontal axis is a share too.
         reference: A horizontal line, such as the level of chance.
         reference_label: Its text.
@@ -57,11 +56,9 @@ def lines(
     and all measured lines are then solid.
     """
     solid = any(_is_null_model(rows) for _, rows in series)
-    data = [
-        trace
-        for number, (name, rows) in enumerate(series)
-        for trace in _line(name, rows, x, y, places[number] if places else number, tip, legend=True, solid=solid)
-    ]
+    data: list[dict[str, Any]] = []
+    for number, (name, rows) in enumerate(series):
+        data += _line(name, rows, x, y, places[number] if places else number, tip, legend=True, solid=solid)
     figure_layout = layout(xaxis=axis(x_title, percent=share_x), yaxis=axis(y_title, percent=percent))
     _add_reference_line(figure_layout, reference, reference_label)
     return {"data": data, "layout": figure_layout}
@@ -85,12 +82,6 @@ def panels(
 
     Args:
         groups: Titles of panels and their series, as in :func:`lines`.
-        x: Column of the horizontal axis.
-        y: Column of the vertical axis.
-        x_title: Title of the horizontal axis.
-        y_title: Title of the vertical axis.
-        percent: Values are shares.
-        tip: Makes the hover text of a row.
         shared: All panels have one scale.
         places: Place of each series in the colour order.
         own_places: Each panel has its own series, coloured from the first colour on.
@@ -123,19 +114,9 @@ def panels(
         if number and shared:
             figure_layout[f"yaxis{suffix}"]["matches"] = "y"
             figure_layout[f"xaxis{suffix}"]["matches"] = "x"
-        figure_layout["annotations"].append(
-            {
-                "text": label(title),
-                "x": left,
-                "y": top,
-                "xref": "paper",
-                "yref": "paper",
-                "xanchor": "left",
-                "yanchor": "bottom",
-                "showarrow": False,
-                "font": {"size": 13, "color": INK if hues is None else colour_of(hues[number])},
-            }
-        )
+        font = {"size": 13, "color": INK if hues is None else colour_of(hues[number])}
+        place = {"x": left, "y": top, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom"}
+        figure_layout["annotations"].append({"text": label(title), "showarrow": False, "font": font, **place})
         # A series has one legend entry for all panels, taken from its first panel with rows.
         for order, (name, rows) in enumerate(series):
             first = bool(rows) and (own_places or name not in in_legend)  # Plotly leaves empty series out of its legend
@@ -171,17 +152,9 @@ def dots(
 
     Args:
         series: Names and rows, as in :func:`lines`.
-        x: Column of the horizontal axis.
-        y: Column of the vertical axis.
-        x_title: Title of the horizontal axis.
-        y_title: Title of the vertical axis.
-        percent: Values are shares.
-        tip: Makes the hover text of a row.
         joined: Connect the points of a series (over numbers).
         places: Place of each series in the colour order.
         spread: Series stand side by side (over categories).
-        reference: A horizontal line, such as the level of chance.
-        reference_label: Its text.
         hues: Place of the colour of each series, where it is not that of its symbol and dash.
     """
     # Categories become positions 0, 1, .., around which the series are spread.
@@ -194,21 +167,17 @@ def dots(
     for number, (name, rows) in enumerate(series):
         place = places[number] if places else number
         colour = colour_of(hues[number] if hues else place)
-        rows = [row for row in rows if _is_known(row[y])]
+        rows = [row for row in rows if pd.notna(row[y])]
         shift = (number - (n_series - 1) / 2) * min(0.16, 0.7 / n_series) if spread and not numeric else 0.0
         data.append(
             {
-                "type": "scatter",
+                **_points(rows, tip, place, colour, size=10),
                 "x": [row[x] if numeric else positions[row[x]] + shift for row in rows],
                 "y": [row[y] for row in rows],
                 "name": label(name),
                 "mode": "lines+markers" if joined else "markers",
-                "hovertext": [tip(row) for row in rows],
-                "hovertemplate": "%{hovertext}<extra></extra>",
                 "line": {"color": colour, "width": 2, "dash": DASHES[place % len(DASHES)]},
-                "marker": {"symbol": SYMBOLS[place % len(SYMBOLS)], "size": 10, "color": colour},
                 "error_y": _error_bars(rows, y, colour),
-                "customdata": [row.get("point") for row in rows],
             }
         )
     figure_layout = layout(
@@ -216,16 +185,9 @@ def dots(
     )
     # Many category labels do not fit horizontally, so they are shortened and rotated.
     if not numeric:
-        figure_layout["xaxis"] |= {
-            "tickmode": "array",
-            "tickvals": list(positions.values()),
-            "ticktext": [_wrap_label(name) for name in positions],
-            "range": [-0.6, len(positions) - 0.4],
-            "showgrid": False,
-            "zeroline": False,
-        }
+        figure_layout["xaxis"] |= _categories([_wrap_label(name) for name in positions])
         if len(positions) > _WRAPPED:
-            figure_layout["xaxis"] |= {"ticktext": [_shorten(name, 26) for name in positions], "tickangle": -60}
+            figure_layout["xaxis"] |= {"ticktext": [label(name, 26) for name in positions], "tickangle": -60}
             figure_layout["height"] += 70
     _add_reference_line(figure_layout, reference, reference_label)
     return {"data": data, "layout": figure_layout}
@@ -246,17 +208,10 @@ def forest(
     """Draw a forest plot: estimates below each other with their intervals, and a line where there is no difference.
 
     Args:
-        rows: Rows with ``low`` and ``high``.
-        value: Column of the estimate.
-        names: Makes the label of a row.
-        x_title: Title of the horizontal axis.
-        percent: Values are shares.
-        tip: Makes the hover text of a row.
         zero: Where there is no difference; None draws no line.
-        places: Place of a row in the colour order.
         kinds: Returns the legend entry of a row's place.
     """
-    known_rows = [row for row in rows if _is_known(row[value])]
+    known_rows = [row for row in rows if pd.notna(row[value])]
     height, data = len(known_rows), []
     legend_kinds: set[str] = set()
     for number, row in enumerate(known_rows):
@@ -264,15 +219,11 @@ def forest(
         kind = kinds(row) if kinds else ""
         data.append(
             {
-                "type": "scatter",
+                **_points([row], tip, place, colour_of(place), size=11),
                 "x": [row[value]],
                 "y": [height - 1 - number],
                 "mode": "markers",
-                "marker": {"symbol": SYMBOLS[place % len(SYMBOLS)], "size": 11, "color": colour_of(place)},
                 "error_x": _error_bars([row], value, colour_of(place)),
-                "hovertext": [tip(row)],
-                "hovertemplate": "%{hovertext}<extra></extra>",
-                "customdata": [row.get("point")],
                 "name": label(kind),
                 "legendgroup": kind,
                 "showlegend": bool(kind) and kind not in legend_kinds,
@@ -281,14 +232,7 @@ def forest(
         legend_kinds.add(kind)
     figure_layout = layout(height=110 + 34 * max(2, height), xaxis=axis(x_title, percent=percent), yaxis=axis(""))
     figure_layout["xaxis"]["zeroline"] = False
-    figure_layout["yaxis"] |= {
-        "tickmode": "array",
-        "tickvals": list(range(height)),
-        "ticktext": [label(names(row)) for row in reversed(known_rows)],
-        "range": [-0.6, height - 0.4],
-        "showgrid": False,
-        "zeroline": False,
-    }
+    figure_layout["yaxis"] |= _categories([label(names(row)) for row in reversed(known_rows)])
     if zero is not None:
         figure_layout["shapes"] = [_dotted_line("x", zero)]
     return {"data": data, "layout": figure_layout}
@@ -306,10 +250,10 @@ def _line(
     solid: bool = False,
     hue: int | None = None,
 ) -> list[dict[str, Any]]:
-    rows = [row for row in rows if _is_known(row[y])]
+    rows = [row for row in rows if pd.notna(row[y])]
     colour, group = colour_of(place if hue is None else hue), f"series {place}"
     faint = _is_null_model(rows)
-    banded = [row for row in rows if _is_known(row["low"]) and row.get("band", True)]
+    banded = [row for row in rows if pd.notna(row["low"]) and row.get("band", True)]
     traces: list[dict[str, Any]] = []
     # The band is a closed polygon: the upper bounds forwards, the lower bounds backwards.
     if len(banded) > 1:
@@ -331,7 +275,7 @@ def _line(
         )
     traces.append(
         {
-            "type": "scatter",
+            **_points(rows, tip, place, colour, size=9),
             "x": [row[x] for row in rows],
             "y": [row[y] for row in rows],
             "name": label(name),
@@ -343,13 +287,26 @@ def _line(
                 "width": 1.5 if faint else 2.5 if solid else 2,
                 "dash": "dash" if faint else "solid" if solid else DASHES[place % len(DASHES)],
             },
-            "marker": {"symbol": SYMBOLS[place % len(SYMBOLS)], "size": 9, "color": colour},
-            "hovertext": [tip(row) for row in rows],
-            "hovertemplate": "%{hovertext}<extra></extra>",
-            "customdata": [row.get("point") for row in rows],
         }
     )
     return traces
+
+
+def _points(rows: Sequence[Row], tip: Tip, place: int, colour: str, size: int) -> dict[str, Any]:
+    """Return the parts of a trace that all figures share: markers, hover texts and selections."""
+    return {
+        "type": "scatter",
+        "marker": {"symbol": SYMBOLS[place % len(SYMBOLS)], "size": size, "color": colour},
+        "hovertext": [tip(row) for row in rows],
+        "hovertemplate": "%{hovertext}<extra></extra>",
+        "customdata": [row.get("point") for row in rows],
+    }
+
+
+def _categories(texts: Sequence[str]) -> dict[str, Any]:
+    """Return the settings of an axis of categories at 0, 1, .."""
+    ticks = {"tickmode": "array", "tickvals": list(range(len(texts))), "ticktext": list(texts)}
+    return ticks | {"range": [-0.6, len(texts) - 0.4], "showgrid": False, "zeroline": False}
 
 
 def _is_null_model(rows: Sequence[Row]) -> bool:
@@ -362,18 +319,9 @@ def _wrap_label(text: Any) -> str:
     return "<br>".join(label(line) for line in wrap(" ".join(str(text).split())[:80], 18)[:3])
 
 
-def _shorten(text: Any, limit: int) -> str:
-    words = " ".join(str(text).split())
-    return label(words if len(words) <= limit else words[: limit - 1] + "…")
-
-
-def _is_known(value: Any) -> bool:
-    return value is not None and value == value
-
-
 def _error_bars(rows: Sequence[Row], y: str, colour: str) -> dict[str, Any]:
     def distance(row: Row, name: str) -> float:
-        return abs(row[name] - row[y]) if _is_known(row.get(name)) else 0.0
+        return abs(row[name] - row[y]) if pd.notna(row.get(name)) else 0.0
 
     return {
         "type": "data",

@@ -84,10 +84,6 @@ def _macros(text: str) -> dict[str, str]:
 def table_cells(text: str, macros: dict[str, str] | None = None) -> Iterator[tuple[str, str, float]]:
     """Yield the numbers in the tables of a LaTeX text.
 
-    Args:
-        text: LaTeX source; comments are dropped.
-        macros: Expansions of macros without arguments, by name.
-
     Yields:
         Name of the row, name of the column, value.
     """

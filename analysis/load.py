@@ -65,12 +65,7 @@ class ArmInfo:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def get(self, key: str, default: Any = None) -> Any:
-        """Return a setting of the arm.
-
-        Args:
-            key: Name of the setting in the manifest.
-            default: Value for an arm without the setting.
-        """
+        """Return a setting of the arm."""
         return self.settings.get(key, default)
 
 
@@ -162,10 +157,6 @@ def load_runs(
 
 def join_tables(tables: Sequence[RunTable], audio_need: Mapping[str, float] | None = None) -> RunTable:
     """Join tables. Arms of equal names in two runs get the run's name as a suffix.
-
-    Args:
-        tables: Tables whose runs have different names.
-        audio_need: Share of right answers without the audio, by item id (``analysis.audio_need``).
 
     Returns:
         One table, in which ``needs_audio`` and the labels of arms are those of all runs together.

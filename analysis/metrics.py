@@ -47,7 +47,6 @@ class Metric:
     below: _Column = lambda frame: 1.0
     share: bool = False  # every value is 0 or 1
     percent: bool = True
-    better: int = 1  # 1: more is better, -1: less is better, 0: neither
 
 
 _CAFE = (
@@ -58,13 +57,13 @@ _CAFE = (
     Metric("f1", "F1", "2 matched / (asserted + true events) (ours)",
            lambda f: 2 * f["matched"], lambda f: f["n_pred"] + f["n_tgt"]),
     Metric("err_per", "Err_per", "hallucinated / asserted events (denominator ours)",
-           lambda f: f["hallucinated"], lambda f: f["n_pred"], better=-1),
+           lambda f: f["hallucinated"], lambda f: f["n_pred"]),
     Metric("err_use", "Err_use", "misused / asserted events (denominator ours)",
-           lambda f: f["misused"], lambda f: f["n_pred"], better=-1),
+           lambda f: f["misused"], lambda f: f["n_pred"]),
     Metric("err_omit", "Err_omit", "missed events / events of the truth [paper]",
-           lambda f: f["missed"], lambda f: f["n_tgt"], better=-1),
+           lambda f: f["missed"], lambda f: f["n_tgt"]),
     Metric("events", "Events per trace", "asserted events / traces (ours)",
-           lambda f: f["n_pred"], percent=False, better=0),
+           lambda f: f["n_pred"], percent=False),
 )  # fmt: skip
 _RULES = (
     Metric("acc_per_first", "Acc_per, first mention", "events whose first mention is right / asserted events (ours)",
@@ -80,7 +79,7 @@ _RULES = (
     Metric("label_f1", "Right sound, F1", "2 named true events / (asserted + true events) (ours)",
            lambda f: 2 * (f["matched"] + f["misused"]), lambda f: f["n_pred"] + f["n_tgt"]),
     Metric("mentions_per_event", "Mentions per event", "asserting mentions / asserted events (ours)",
-           lambda f: f["mentions_asserted"], lambda f: f["n_pred"], percent=False, better=0),
+           lambda f: f["mentions_asserted"], lambda f: f["n_pred"], percent=False),
 )  # fmt: skip
 _OTHERS = (
     Metric("accuracy", "Accuracy", "right answers by the official rule / scored answers; a failed one is wrong",
@@ -89,11 +88,11 @@ _OTHERS = (
            lambda f: f["strict"], share=True),
     Metric("parsed", "Parsed answers", "answers that name one choice / scored answers",
            lambda f: f["parsed"], share=True),
-    Metric("tokens", "Tokens", "generated tokens / answers", lambda f: f["tokens"], percent=False, better=0),
+    Metric("tokens", "Tokens", "generated tokens / answers", lambda f: f["tokens"], percent=False),
     Metric("attention", "Attention to audio", "share of attention on audio, mean of the trace",
-           lambda f: f["attention"], better=0),
+           lambda f: f["attention"]),
     Metric("corrected", "Attention, length-corrected", "1 = uniform attention over all positions",
-           lambda f: f["corrected"], percent=False, better=0),
+           lambda f: f["corrected"], percent=False),
 )  # fmt: skip
 METRICS: dict[str, Metric] = {metric.name: metric for metric in (*_OTHERS[:2], *_CAFE, *_RULES, *_OTHERS[2:])}
 CAFE = tuple(metric.name for metric in _CAFE)
@@ -115,10 +114,6 @@ def metric_of(name: str) -> Metric:
 def measured(frame: pd.DataFrame, metric: Metric) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
     """Return numerators and denominators of a metric, in the rows that have them.
 
-    Args:
-        frame: Rows of ``RunTable.frame``, n of them.
-        metric: The metric.
-
     Returns:
         Numerators and denominators of the rows that have both, (known.sum(),) each; and the mask of these rows, (n,).
     """
@@ -137,9 +132,9 @@ class MetricRate(NamedTuple):
     items: int
     clips: int
 
-    def columns(self) -> dict[str, Any]:
-        """Return the columns of a table: value, low, high, items, clips."""
-        return {"value": self.estimate, "low": self.low, "high": self.high, "items": self.items, "clips": self.clips}
+    def columns(self, value: str = "value") -> dict[str, Any]:
+        """Return the columns of a table: ``value``, low, high, items, clips."""
+        return {value: self.estimate, "low": self.low, "high": self.high, "items": self.items, "clips": self.clips}
 
 
 def codes_of(column: pd.Series) -> NDArray[np.intp]:
@@ -149,23 +144,13 @@ def codes_of(column: pd.Series) -> NDArray[np.intp]:
 
 
 def rate(frame: pd.DataFrame, metric: Metric) -> MetricRate:
-    """Return the metric of the rows, pooled, with its interval over clips.
-
-    Args:
-        frame: Rows of ``RunTable.frame``; those without a value are left out.
-        metric: The metric.
-    """
+    """Return the metric of the rows, pooled, with its interval over clips."""
     above, below, known = measured(frame, metric)
     return rate_of(above, below, units(frame, known), share=metric.share)
 
 
 def units(frame: pd.DataFrame, known: NDArray[np.bool_]) -> pd.DataFrame:
-    """Return item and clip of the known rows, the columns that an interval needs.
-
-    Args:
-        frame: Rows of ``RunTable.frame``, n of them.
-        known: Mask of the rows to take, (n,).
-    """
+    """Return item and clip of the known rows, the columns that an interval needs."""
     columns = frame[["item", "clip"]]
     return columns if known.all() else columns[known]
 
@@ -191,11 +176,6 @@ def rate_of(
 
 
 def with_f1(frame: pd.DataFrame, metric: Metric) -> list[Metric]:
-    """Return the metric, followed by F1 if the metric is a share and traces are judged.
-
-    Args:
-        frame: Rows of ``RunTable.frame``.
-        metric: The metric.
-    """
+    """Return the metric, followed by F1 if the metric is a share and traces are judged."""
     f1 = METRICS["f1"]
     return [metric, f1] if metric.percent and metric != f1 and frame["matched"].notna().any() else [metric]

@@ -71,9 +71,10 @@ def paper_claims() -> pd.DataFrame:
 def paper_exhibits() -> list[Exhibit]:
     """Return figures of the paper's numbers, and its claims with their unknowns."""
     # The paper gives no intervals, so rows have no bounds.
-    values = paper_values()
-    table_two = values[values["table"].isin(["Table 2", "Appendix"])]
-    rows = [row | {"low": None, "high": None, "share": row["value"] / 100} for row in table_two.to_dict("records")]
+    values = paper_values().assign(low=None, high=None)
+    values["share"] = values["value"] / 100
+    table_two, table_one = values[values["table"].isin(["Table 2", "Appendix"])], values[values["table"] == "Table 1"]
+    rows = table_two.to_dict("records")
     ablation = dots(
         [(name, [row for row in rows if row["quantity"] == name]) for name in ("MMAU", "MMAR")],
         "row",
@@ -85,10 +86,8 @@ def paper_exhibits() -> list[Exhibit]:
         places=_PLACES[:2],
     )
     ablation["layout"]["height"] = 440
-    table_one = values[values["table"] == "Table 1"]
-    cells = [row | {"low": None, "high": None, "share": row["value"] / 100} for row in table_one.to_dict("records")]
     cafe = forest(
-        cells,
+        table_one.to_dict("records"),
         "share",
         names=lambda row: f"{row['row']}: {row['quantity']}",
         x_title="As the paper reports it",
@@ -109,7 +108,7 @@ def paper_exhibits() -> list[Exhibit]:
             "The paper reports +8.69 points on MMAU and +5.12 on MMAR for MPAR²-7B, of which format and simple "
             "accuracy rewards alone give +6.91 and +2.32; it gives no interval.",
             ablation,
-            table_two,
+            table_two.drop(columns=["low", "high", "share"]),
             notes,
         ),
         Exhibit(
@@ -118,7 +117,7 @@ def paper_exhibits() -> list[Exhibit]:
             f"Acc_per is 31.74 % for the base and 63.51 % for MPAR²-7B; {plural(n_inferred, 'number')} of this page "
             "are our arithmetic, and most other cells are unknown.",
             cafe,
-            table_one,
+            table_one.drop(columns=["low", "high", "share"]),
             notes,
         ),
         Exhibit(
@@ -191,10 +190,6 @@ def paper_cells(folder: str | Path | None = None) -> pd.DataFrame:
 def beside_cells(cells: pd.DataFrame, table: RunTable) -> pd.DataFrame:
     """Pair each cell of the paper with the measured value of the runs.
 
-    Args:
-        cells: Cells of :func:`paper_cells`.
-        table: The runs.
-
     Returns:
         table, row, column, paper and ours with low and high (per cent), items, clips, arm, state, why.
     """
@@ -221,28 +216,21 @@ def beside_cells(cells: pd.DataFrame, table: RunTable) -> pd.DataFrame:
 
 
 def cells_exhibit(cells: pd.DataFrame, table: RunTable) -> Exhibit:
-    """Return the paper's cells beside the runs, with the number of reproduced ones.
-
-    Args:
-        cells: Cells of :func:`paper_cells`.
-        table: The runs.
-    """
+    """Return the paper's cells beside the runs, with the number of reproduced ones."""
     comparison = beside_cells(cells, table)
     counts = {state: int((comparison["state"] == state).sum()) for state in ("reproduced", "differs", "unknown")}
     reasons = comparison.loc[comparison["state"] == "unknown", "why"]
     suffix = f" Most often: {reasons.mode()[0]}." if len(reasons) else ""
-    return Exhibit(
-        "paper-cells",
-        "Each number of the paper's tables beside these runs",
+    reading = (
         f"Of {plural(len(comparison), 'number')}, {counts['reproduced']} are reproduced, {counts['differs']} differ "
-        f"and {counts['unknown']} are unknown.{suffix}",
-        None,
-        comparison,
-        (
-            "Reproduced: the paper's value lies within our 95 % interval over clips. An arm is compared where it has "
-            "the name of the paper's row, or is the only one of that model.",
-        ),
+        f"and {counts['unknown']} are unknown.{suffix}"
     )
+    note = (
+        "Reproduced: the paper's value lies within our 95 % interval over clips. An arm is compared where it has "
+        "the name of the paper's row, or is the only one of that model."
+    )
+    title = "Each number of the paper's tables beside these runs"
+    return Exhibit("paper-cells", title, reading, None, comparison, (note,))
 
 
 def _matching_arm(
@@ -252,33 +240,19 @@ def _matching_arm(
     heading, column = f"{cell['table']} {cell['column']}".lower(), re.sub(r"[^a-z]", "", str(cell["column"]).lower())
     metric = next((name for keywords, name in _QUANTITIES.items() if keywords in column), "accuracy")
     # CAFE was run on MMAR [paper]
-    benchmark_name = (
-        "mmar"
-        if "mmar" in heading or metric != "accuracy" or "cafe" in heading
-        else "mmau"
-        if "mmau" in heading
-        else None
-    )
-    keywords = frozenset(word for word in _DOMAINS if word in column)
-    domain = keywords or None if metric == "accuracy" else None
-    if benchmark_name is None:
+    is_mmar = "mmar" in heading or metric != "accuracy" or "cafe" in heading
+    if not is_mmar and "mmau" not in heading:
         return None, None, None, "the column names no benchmark"
-    revised = "new" in heading or "v05" in heading
+    domain = _domain_words(column) or None if metric == "accuracy" else None
+    revised = not is_mmar and ("new" in heading or "v05" in heading)
     candidates = []
     for run in table.runs:
         benchmark = run.manifest.get("benchmark") or {}
-        version = str(benchmark.get("version") or "")
-        if benchmark.get("name") == benchmark_name and (
-            benchmark_name == "mmar" or revised == version.startswith("v05")
-        ):
+        is_revised = str(benchmark.get("version") or "").startswith("v05")
+        if benchmark.get("name") == ("mmar" if is_mmar else "mmau") and (is_mmar or revised == is_revised):
             candidates += [arm for arm in table.arms if arm.run == run.name]
     if not candidates:
-        return (
-            None,
-            None,
-            None,
-            f"no run of {benchmark_name.upper()}{' (v05.15.25)' if revised and benchmark_name == 'mmau' else ''}",
-        )
+        return None, None, None, f"no run of {'MMAR' if is_mmar else 'MMAU'}{' (v05.15.25)' if revised else ''}"
     row_key = _key(cell["row"])
     by_name = [arm for arm in candidates if row_key in (_key(arm.label), _key(arm.name))]
     by_model = [arm for arm in candidates if _key(str(arm.get("model", "")).rsplit("/", 1)[-1]) == row_key]

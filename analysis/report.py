@@ -74,11 +74,9 @@ def write_report(
     if out.is_dir():
         raise AnalysisError(f"{out} is a folder: name a file to write, such as report.html")
     cells = paper_cells(paper)
-    choice, table = (
-        choice or Choice(),
-        load_runs(sources, judge=judge, audio_need=None if audio_need is None else read_audio_need(audio_need)),
-    )
-    exhibits = build_exhibits(table, choice, only, _source_names(sources))
+    choice, published = choice or Choice(), None if audio_need is None else read_audio_need(audio_need)
+    table = load_runs(sources, judge=judge, audio_need=published)
+    exhibits = build_exhibits(table, choice, only, [_without_folder(str(path)) for path in sources])
     cell_comparison = cells_exhibit(cells, table)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(out, report_html(table, choice, exhibits, cell_comparison).encode("utf-8", "replace"))
@@ -89,12 +87,7 @@ def write_report(
 
 
 def write_data(exhibits: Iterable[Exhibit], folder: Path) -> None:
-    """Write each exhibit's table as ``NAME.csv`` and, where pyarrow is installed, as ``NAME.parquet``.
-
-    Args:
-        exhibits: Exhibits; one without a table is left out.
-        folder: Output folder; it is created if needed.
-    """
+    """Write each exhibit's table as ``NAME.csv`` and, where pyarrow is installed, as ``NAME.parquet``."""
     folder.mkdir(parents=True, exist_ok=True)
     for exhibit in exhibits:
         if exhibit.table.empty:
@@ -107,14 +100,7 @@ def write_data(exhibits: Iterable[Exhibit], folder: Path) -> None:
 
 
 def report_html(table: RunTable, choice: Choice, exhibits: Sequence[Exhibit], beside: Exhibit | None = None) -> str:
-    """Return the page.
-
-    Args:
-        table: The loaded runs.
-        choice: The choice that the exhibits were built with.
-        exhibits: The figures of the page.
-        beside: The paper's cells beside the runs (``analysis.paper.cells_exhibit``); None leaves them out.
-    """
+    """Return the page."""
     # Claims are compared on accuracy, whatever metric the figures show.
     comparison = beside_ours(apply_choice(table, choice), Choice(metric="accuracy"))
     paper = [
@@ -173,13 +159,12 @@ def _run_block(run: RunInfo) -> str:
     rerun = (
         f"<p>Again, from the shell: <code>{html.escape(shlex.join(map(str, command)))}</code></p>" if command else ""
     )
-    judge_info = dict(run.scores.about) if run.scores.judge else None
-    judge = (
-        f"<p>Judged by {html.escape(str(run.scores.judge))}</p>"
-        f"<details><summary>About the judge</summary><pre>{_pretty(judge_info)}</pre></details>"
-        if judge_info is not None
-        else "<p>Not judged.</p>"
-    )
+    judge = "<p>Not judged.</p>"
+    if run.scores.judge:
+        judge = (
+            f"<p>Judged by {html.escape(str(run.scores.judge))}</p>"
+            f"<details><summary>About the judge</summary><pre>{_pretty(dict(run.scores.about))}</pre></details>"
+        )
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in run.notes)
     return (
         f'<section class="an-card"><h3>{html.escape(run.name)}: {html.escape(run.benchmark)}</h3>'
@@ -203,10 +188,6 @@ def _without_folder(word: str) -> str:
         return f"{flag}={_without_folder(value)}"
     absolute = word.startswith(("/", "~")) or re.match(r"[A-Za-z]:[\\/]", word)
     return re.split(r"[\\/]", word.rstrip("\\/"))[-1] if absolute else word
-
-
-def _source_names(sources: Sequence[str | Path]) -> list[str]:
-    return [_without_folder(str(path)) for path in sources]
 
 
 @cache

@@ -1,7 +1,8 @@
 """Stored scores of a judge and answers to probes, read from ``cafe/`` of a run without the judge.
 
 A zip of the run's folder is read in place. No name inside it is used as a path, and unpacked bytes are counted
-independently of the zip's directory. A lone JSONL file has no scores.
+independently of the zip's directory. A lone JSONL file has no scores. ``limits`` bound the files of an upload; None has
+the wide limits of a user's own run.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import json
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -17,9 +19,11 @@ from typing import Any, BinaryIO
 
 from mpar2.cafe.metrics import tally_events
 from mpar2.runs import RunError, RunLimits, open_lines, open_member
+from mpar2.runs.folder import OWN_LIMITS
 from mpar2.runs.lines import load_json, read_lines
 
-__all__ = ["COUNTS", "StoredScores", "find_stored", "key_needles", "probe_rows", "read_stored", "score_lines"]
+__all__ = ["COUNTS", "StoredScores", "find_stored", "key_needles", "lines_of_keys", "probe_rows"]
+__all__ += ["read_stored", "score_lines"]
 
 _STORED = ("matched", "hallucinated", "misused", "missed", "neutral_mentions")
 _BY_RULE = ("matched_first", "matched_any", "mentions_right", "mentions_asserted")
@@ -32,16 +36,10 @@ COUNTS = (*_STORED, *_BY_RULE)
 """
 _SCORES = re.compile(r"(?:[^/]+/)?cafe/([^/]{1,120})/scores\.jsonl(?:\.gz)?")
 _PROBES = re.compile(r"(?:[^/]+/)?cafe/probes\.jsonl(?:\.gz)?")
-_PATTERNS = (
-    "cafe/*/scores.jsonl",
-    "cafe/*/scores.jsonl.gz",
-    "cafe/*/metrics.json",
-    "cafe/probes.jsonl",
-    "cafe/probes.jsonl.gz",
-)
+_PATTERNS = ("cafe/*/scores.jsonl", "cafe/*/scores.jsonl.gz", "cafe/*/metrics.json")
+_PATTERNS += ("cafe/probes.jsonl", "cafe/probes.jsonl.gz")
 _Files = dict[str, Callable[[], BinaryIO]]
 _MAX_COUNT = 100_000  # events of a trace: a larger count is damaged
-_WIDE_LIMITS = RunLimits(max_bytes=1 << 50, max_lines=1 << 40, max_line_bytes=16_000_000, max_manifest_bytes=64_000_000)
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ def find_stored(source: Path, judge: str | None = None, limits: RunLimits | None
     Raises:
         RunError: The judge has no scores here, or ``metrics.json`` is damaged.
     """
-    limits = limits or _WIDE_LIMITS
+    limits = limits or OWN_LIMITS
     files = _files(source, limits)
     judges = _judges(files)
     if judge is not None and judge not in judges:
@@ -95,11 +93,6 @@ def find_stored(source: Path, judge: str | None = None, limits: RunLimits | None
 def read_stored(source: Path, scores: StoredScores, limits: RunLimits | None = None) -> StoredScores:
     """Read the scores that :func:`find_stored` found.
 
-    Args:
-        source: The run folder or zip.
-        scores: Result of :func:`find_stored`.
-        limits: Bounds on the files, for uploads; None has wide ones.
-
     Returns:
         ``scores`` with the counts of each key, or the reason for their absence.
 
@@ -108,7 +101,7 @@ def read_stored(source: Path, scores: StoredScores, limits: RunLimits | None = N
     """
     if scores.judge is None:
         return scores
-    limits = limits or _WIDE_LIMITS
+    limits = limits or OWN_LIMITS
     counts: dict[str, tuple[int | None, ...]] = {}
     unscored: dict[str, str] = {}
     location = f"{source.name}/cafe/{scores.judge}/scores.jsonl"
@@ -133,36 +126,38 @@ def score_lines(
 ) -> dict[str, dict[str, Any]]:
     """Read the judge's lines of some answers. Only lines that contain a key are parsed.
 
-    Args:
-        source: The run folder or zip.
-        scores: The chosen judge (:func:`find_stored`).
-        keys: Keys of answers.
-        limits: Bounds on the files, for uploads; None has wide ones.
-
     Returns:
         Raw lines by key. Keys without a line are missing, and so are all keys after a read error.
     """
     if scores.judge is None:
         return {}
-    limits, needles = limits or _WIDE_LIMITS, key_needles(keys)
+    limits = limits or OWN_LIMITS
     lines: dict[str, dict[str, Any]] = {}
-    try:
+    # the file may be moved, deleted or cut since it was loaded
+    with suppress(OSError, KeyError, RunError):
         files = _files(source, limits)
         with files[_judges(files)[scores.judge]]() as file:
-            while len(lines) < len(keys) and (line := file.readline(limits.max_line_bytes + 1)):
-                head = line[:12_000]  # the key stands first in what this project writes
-                if any(needle in head for needle in needles):
-                    raw = load_json(line, f"{source.name}/cafe/{scores.judge}/scores.jsonl")
-                    if raw.get("key") in keys:
-                        lines[raw["key"]] = raw
-    except (OSError, KeyError, RunError):
-        return lines  # moved, deleted or cut since it was loaded
+            for _, line in lines_of_keys(file, keys, limits.max_line_bytes):
+                raw = load_json(line, f"{source.name}/cafe/{scores.judge}/scores.jsonl")
+                if raw.get("key") in keys:
+                    lines[raw["key"]] = raw
+                if len(lines) == len(keys):
+                    break
     return lines
 
 
 def key_needles(keys: Iterable[str]) -> list[bytes]:
     """Return the JSON encoding of keys, as it occurs in a line."""
     return [json.dumps(key, ensure_ascii=False).encode("utf-8", "backslashreplace") for key in keys]
+
+
+def lines_of_keys(file: BinaryIO, keys: Iterable[str], max_bytes: int) -> Iterator[tuple[int, bytes]]:
+    """Yield number and bytes of the lines with one of the keys near their start, where this project writes it."""
+    needles = key_needles(keys)
+    for number, line in enumerate(iter(partial(file.readline, max_bytes + 1), b""), 1):
+        head = line[:12_000]
+        if any(needle in head for needle in needles):
+            yield number, line
 
 
 def _judges(files: _Files) -> dict[str, str]:
@@ -176,10 +171,6 @@ def _judges(files: _Files) -> dict[str, str]:
 def probe_rows(source: Path, limits: RunLimits | None = None) -> list[dict[str, Any]]:
     """Read the answers to a run's probes.
 
-    Args:
-        source: Run folder, or a zip of one.
-        limits: Bounds on the files, for uploads; None has wide ones.
-
     Returns:
         A row for each probe: arm, item (id), label, present, yes (None if the answer is neither yes nor no); empty
         if the run was not probed.
@@ -187,7 +178,7 @@ def probe_rows(source: Path, limits: RunLimits | None = None) -> list[dict[str, 
     Raises:
         RunError: A line is damaged or too long, or there are too many.
     """
-    limits = limits or _WIDE_LIMITS
+    limits = limits or OWN_LIMITS
     rows: list[dict[str, Any]] = []
     files = _files(source, limits)
     name = next(filter(_PROBES.fullmatch, files), None)

@@ -46,26 +46,12 @@ def colour_of(place: int) -> str:
 
 
 def with_alpha(colour: str, alpha: float) -> str:
-    """Return a translucent colour whose prefix is the opaque colour, so that the dark theme replaces both.
-
-    Args:
-        colour: #RRGGBB.
-        alpha: Opacity in [0, 1].
-
-    Returns:
-        #RRGGBBAA.
-    """
+    """Return a translucent colour whose prefix is the opaque colour, so that the dark theme replaces both."""
     return f"{colour}{round(255 * alpha):02X}"
 
 
 def axis(title: str, *, percent: bool = False, **settings: Any) -> dict[str, Any]:
-    """Return an axis in the style of all figures.
-
-    Args:
-        title: Its title.
-        percent: Its values are shares, written as per cent.
-        settings: Plotly settings, which override these.
-    """
+    """Return an axis in the style of all figures."""
     return {
         "title": {"text": title, "font": {"color": SOFT}, "standoff": 8},
         "gridcolor": GRID,

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from analysis.load import RunInfo, RunTable
-from analysis.scores import key_needles, score_lines
+from analysis.scores import lines_of_keys, score_lines
 from mpar2.runs import RunError, check_record, open_lines, read_run
+from mpar2.runs.folder import OWN_LIMITS
 from mpar2.runs.lines import load_json
 
 __all__ = ["fetch", "fetch_verdicts"]
@@ -20,10 +21,6 @@ __all__ = ["fetch", "fetch_verdicts"]
 
 def fetch(table: RunTable, rows: Sequence[int]) -> list[dict[str, Any]]:
     """Read the records of some rows.
-
-    Args:
-        table: The runs.
-        rows: Positions in ``table.frame``.
 
     Returns:
         The records in the order of the rows; one whose file is gone is left out.
@@ -40,10 +37,6 @@ def fetch(table: RunTable, rows: Sequence[int]) -> list[dict[str, Any]]:
 
 def fetch_verdicts(table: RunTable, rows: Sequence[int]) -> dict[int, dict[str, Any]]:
     """Read the judge's lines of some rows.
-
-    Args:
-        table: The runs.
-        rows: Positions in ``table.frame``.
 
     Returns:
         Raw, unchecked line (``verdict`` or ``unscored``) of each row that has one, by position.
@@ -75,14 +68,10 @@ def _records(run: RunInfo, keys: set[str]) -> dict[str, dict[str, Any]]:
 
 
 def _scan(folder: Path, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
-    needles = key_needles(keys)
     records: dict[str, dict[str, Any]] = {}
     for path in sorted((*folder.glob("items*.jsonl"), *folder.glob("items*.jsonl.gz"))):
         with open_lines(path) as file:
-            for number, line in enumerate(iter(file.readline, b""), 1):
-                head = line[:12_000]  # the key stands first in what this project writes
-                if not any(needle in head for needle in needles):
-                    continue
+            for number, line in lines_of_keys(file, keys, OWN_LIMITS.max_line_bytes):
                 location = f"{path.name}, line {number}"
                 try:
                     record = check_record(load_json(line, location), location)

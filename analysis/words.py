@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import isfinite
 from typing import Any
 
@@ -11,6 +11,7 @@ from analysis.load import RunTable
 from analysis.metrics import Metric
 
 __all__ = [
+    "against_base",
     "count",
     "difference",
     "estimate",
@@ -32,12 +33,7 @@ def _is_finite(x: Any) -> bool:
 
 
 def value(metric: Metric, x: Any) -> str:
-    """Return a value of a metric: "63.4 %" or "128.0".
-
-    Args:
-        metric: The metric; shares are written as per cent.
-        x: The value; None and NaN are "unknown".
-    """
+    """Return a value of a metric, "63.4 %" or "128.0"; None and NaN are "unknown"."""
     if not _is_finite(x):
         return "unknown"
     return f"{100 * x:.1f} %" if metric.percent else number(x)
@@ -58,13 +54,7 @@ def number(x: Any) -> str:
 
 
 def span(metric: Metric | None, low: Any, high: Any) -> str:
-    """Return an interval in brackets, or nothing where a bound is missing.
-
-    Args:
-        metric: The metric, if its shares are to be per cent; None writes plain numbers.
-        low: Lower bound.
-        high: Upper bound.
-    """
+    """Return an interval in brackets, in per cent for a share; nothing where a bound is missing."""
     if not _is_finite(low) or not _is_finite(high):
         return ""
     if metric is not None and metric.percent:
@@ -73,24 +63,12 @@ def span(metric: Metric | None, low: Any, high: Any) -> str:
 
 
 def estimate(metric: Metric, row: Mapping[str, Any]) -> str:
-    """Return a value with its interval, where there is one.
-
-    Args:
-        metric: The metric.
-        row: Has ``value``, ``low`` and ``high``.
-    """
+    """Return a value with its interval, where there is one."""
     return f"{value(metric, row['value'])}{span(metric, row['low'], row['high'])}"
 
 
 def difference(metric: Metric, x: Any, low: Any = None, high: Any = None) -> str:
-    """Return a difference with its sign: "+3.2 points (95 %: -0.4 to +6.8)".
-
-    Args:
-        metric: The metric; a difference of shares is in percentage points.
-        x: The difference; None and NaN are "unknown".
-        low: Lower bound; without both bounds there is no interval.
-        high: Upper bound.
-    """
+    """Return a difference with its sign: "+3.2 points (95 %: -0.4 to +6.8)"."""
     if not _is_finite(x):
         return "unknown"
     scale, unit = (100, " points") if metric.percent else (1, "")
@@ -119,6 +97,14 @@ def paired_p(row: Mapping[str, Any]) -> str:
     return f"paired bootstrap {p_value(row['p_bootstrap'])}"
 
 
+def against_base(metric: Metric, row: Mapping[str, Any], prefix: str = ", ", escape: Callable[[str], str] = str) -> str:
+    """Return the paired difference of a row (``difference_columns``) as a clause; "" for the base itself."""
+    if not _is_finite(row["difference"]):
+        return ""
+    delta = difference(metric, row["difference"], row["difference_low"], row["difference_high"])
+    return f"{prefix}{delta} against {escape(row['minus'])}, {paired_p(row)}"
+
+
 def count(x: Any) -> str:
     """Return a whole number with its thousands apart."""
     return f"{int(x):,}" if _is_finite(x) else "0"
@@ -129,11 +115,6 @@ def plural(n: int, singular: str, plural_noun: str | None = None) -> str:
 
     >>> plural(1, "item"), plural(2, "item")
     ('1 item', '2 items')
-
-    Args:
-        n: The number.
-        singular: The noun in the singular.
-        plural_noun: The plural, where it is not ``singular`` with an s.
     """
     return f"{n:,} {singular if n == 1 else plural_noun or singular + 's'}"
 
@@ -149,12 +130,7 @@ def size_of(row: Mapping[str, Any]) -> str:
 
 
 def caption(sentences: list[str], most: int = 4) -> str:
-    """Join the first sentences as a caption, with the number of the omitted ones.
-
-    Args:
-        sentences: One sentence per arm, the most important first.
-        most: Number of sentences in the caption.
-    """
+    """Join the first sentences as a caption, the most important first, with the number of the omitted ones."""
     n_omitted = len(sentences) - most
     return " ".join(sentences[:most]) + (f" The table has {n_omitted} more." if n_omitted > 0 else "")
 
@@ -166,10 +142,6 @@ def listed(parts: list[str]) -> str:
 
 def finding(table: RunTable, metric: Metric) -> list[str]:
     """Return the main finding of a figure: MPAR² minus the base, with its interval, on the same items.
-
-    Args:
-        table: The runs.
-        metric: The compared metric.
 
     Returns:
         A sentence for each benchmark that has both a base and an MPAR² arm; none where there is no such pair.

@@ -48,10 +48,6 @@ class Correctness(NamedTuple):
 def answer_of(record: Mapping[str, Any], trace: Trace | None = None) -> Answer:
     """Return the answer of an ok record.
 
-    Args:
-        record: A line of a run.
-        trace: Its parsed text, if already available.
-
     Returns:
         The answer parsed from the text; the recorded answer if the record has no text.
     """
@@ -65,10 +61,6 @@ def answer_of(record: Mapping[str, Any], trace: Trace | None = None) -> Answer:
 
 def score(record: Mapping[str, Any], answer: Answer | None = None) -> Correctness | None:
     """Score one answered record by the official and the strict rule.
-
-    Args:
-        record: A line of a run with status ``ok``.
-        answer: Its answer (:func:`answer_of`), if already available.
 
     Returns:
         The score; None if the item has no public answer.

@@ -109,9 +109,6 @@ class EvaluationArm:
 def split_engine(model: str) -> tuple[str | None, str]:
     """Split ``ENGINE:MODEL`` at the name of a registered engine.
 
-    Args:
-        model: The model of an arm.
-
     Returns:
         The engine's name, or None for a model of this process, and the rest.
 
@@ -185,10 +182,6 @@ def parse_arm(text: str, default_mode: Mode = "mpar2") -> Arm:
 
 def parse_arms(texts: Sequence[str], default_mode: Mode = "mpar2") -> tuple[Arm, ...]:
     """Parse several arms (:func:`parse_arm`). Equal names are made unique, and no arm is dropped.
-
-    Args:
-        texts: The arms as typed.
-        default_mode: Mode of arms without one.
 
     Raises:
         ArmError: An arm cannot be read.
@@ -444,12 +437,7 @@ def build_question(arm: EvaluationArm, item: Item) -> Question:
 
 
 def after_events(question: Question, events: Sequence[Event]) -> Question:
-    """Return the question preceded by a sentence that lists events.
-
-    Args:
-        question: The question.
-        events: Listed in order of onset; events without times come last.
-    """
+    """Return the question preceded by a sentence that lists events."""
     order = sorted(events, key=lambda event: (event.onset_s is None, event.onset_s or 0.0))
     contained = "; ".join(_event_words(event) for event in order)
     return replace(question, text=f"The audio contains: {contained}. {question.text}")

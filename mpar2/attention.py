@@ -14,7 +14,8 @@ heatmap                   ``a`` over audio frames, for each token or the mean ov
 sink                      a frame with high weight at every token; it marks no event, and can be subtracted
 ========================  =====================================================================================
 
-Definitions follow the design (section 5); the correction and the rule for sinks are ours, not the paper's.
+The correction and the rule for sinks are ours, not the paper's. ``layers`` and ``heads`` select those to average over;
+None takes all.
 """
 
 from __future__ import annotations
@@ -98,11 +99,6 @@ def attention_ratio(
 ) -> np.ndarray:
     """Compute the attention ratio of each token.
 
-    Args:
-        record: Attention of one generation.
-        layers: Layers to average over; all by default.
-        heads: Heads to average over; all by default.
-
     Returns:
         (T,) share of attention on audio positions, 0 to 1.
 
@@ -119,11 +115,6 @@ def corrected_ratio(
     record: AttentionRecord, layers: Sequence[int] | None = None, heads: Sequence[int] | None = None
 ) -> np.ndarray:
     """Compute the attention ratio over the audio share of the visible positions.
-
-    Args:
-        record: Attention of one generation.
-        layers: Layers to average over; all by default.
-        heads: Heads to average over; all by default.
 
     Returns:
         (T,) multiples of uniform attention; 1 = as much weight on audio as its share of positions.
@@ -180,11 +171,6 @@ def sink_frames(
 ) -> tuple[int, ...]:
     """Find attention sinks: columns with at least 5 times the even share of audio attention at 90 % of the tokens.
 
-    Args:
-        record: Attention of one generation, recorded with its rows.
-        layers: Layers to average over; all by default.
-        heads: Heads to average over; all by default.
-
     Returns:
         Indices of columns; empty with fewer than 8 tokens or 10 columns.
     """
@@ -198,10 +184,6 @@ def sink_frames(
 
 def downsample(picture: Heatmap, columns: int = 300) -> Heatmap:
     """Average neighbouring columns so that a browser draws at most ``columns`` of them.
-
-    Args:
-        picture: The heatmap, (R, C).
-        columns: Largest number of columns of the result.
 
     Returns:
         The heatmap with ``ceil(C / ceil(C / columns))`` columns; unchanged if it is small enough.
@@ -225,28 +207,11 @@ def downsample(picture: Heatmap, columns: int = 300) -> Heatmap:
 def save_record(record: AttentionRecord, path: str | os.PathLike[str]) -> Path:
     """Write a record as .npz, atomically.
 
-    Args:
-        record: The attention of one generation.
-        path: The file; an existing one is replaced.
-
-    Returns:
-        The file.
-
     Raises:
         RunError: The file cannot be written.
     """
     buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer,
-        format=_FORMAT,
-        rows=record.rows,
-        mass=record.mass,
-        visible=record.visible,
-        audio_positions=record.audio_positions,
-        frame_s=record.frame_s,
-        heads=record.heads,
-        frames_per_column=record.frames_per_column,
-    )
+    np.savez_compressed(buffer, format=_FORMAT, **vars(record))
     path = Path(path)
     write_bytes(path, buffer.getvalue())
     return path

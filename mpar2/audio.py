@@ -129,14 +129,7 @@ def read_samples(source: bytes | str | tuple[Any, Any], limits: Limits) -> tuple
 
 
 def wav_bytes(clip: Clip) -> bytes:
-    """Encode a clip as a 16-bit PCM wav file; lossless for samples that came from 16 bits.
-
-    Args:
-        clip: Mono float32 at its rate.
-
-    Returns:
-        The content of a wav file.
-    """
+    """Encode a clip as a 16-bit PCM wav file; lossless for samples that came from 16 bits."""
     pcm = np.clip(np.rint(clip.samples * 32768.0), -32768, 32767).astype("<i2")
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:

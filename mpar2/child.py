@@ -95,11 +95,6 @@ class Pool:
     def ask(self, header: Mapping[str, Any], body: bytes, bounds: Bounds) -> Iterator[Reply]:
         """Send a request, and yield its replies. If the caller stops early, the process is ended.
 
-        Args:
-            header: JSON values for the served function.
-            body: The request's bytes.
-            bounds: Limits of the request.
-
         Raises:
             ChildError: The request failed.
         """

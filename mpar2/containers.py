@@ -167,9 +167,6 @@ def _kind_at(data: bytes, at: int) -> str | None:
 def locate(data: bytes) -> tuple[str, int] | None:
     """Find the first recording.
 
-    Args:
-        data: A file.
-
     Returns:
         Its kind and the byte at which it begins, or None.
     """
@@ -197,13 +194,7 @@ def locate(data: bytes) -> tuple[str, int] | None:
 
 
 def split(data: bytes, kind: str, start: int) -> list[Piece]:
-    """Return all recordings of a file, in order; at least one. They may be of several kinds.
-
-    Args:
-        data: A file.
-        kind: Of its first recording, as :func:`locate` gives it.
-        start: First byte of that recording.
-    """
+    """Return all recordings of a file, in order; at least one. They may be of several kinds."""
     pieces: list[Piece] = []
     following: tuple[str, int] | None = (kind, start)
     while following is not None and len(pieces) <= _MAX_PIECES:
@@ -267,10 +258,6 @@ def _flac_end(data: bytes, start: int) -> int:
 
 def flac_frames(data: bytes, block: int) -> Iterator[tuple[int, int]]:
     """Find the frames of a FLAC by headers with a valid check sum (RFC 9639, section 9.1).
-
-    Args:
-        data: A FLAC.
-        block: Samples per block, for a fixed block size.
 
     Yields:
         The start of a frame, and the number of its first sample.

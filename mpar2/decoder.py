@@ -22,10 +22,6 @@ _pool = Pool("-P", "-m", "mpar2.decoder", busy=_BUSY)
 def decode_file(source: bytes | str, limits: Limits) -> tuple[np.ndarray, tuple[str, ...]]:
     """Decode a file in a child process.
 
-    Args:
-        source: The content of a file, or its path.
-        limits: Bounds on the recording.
-
     Returns:
         Mono samples at 16 kHz, (n,) float32 in [-1, 1]; and warnings about them.
 

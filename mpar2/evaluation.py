@@ -69,10 +69,6 @@ def engine_settings(name: str, options: EngineOptions) -> dict[str, Any]:
     """Return the engine options that change answers, and so are part of a run's identity.
 
     ``quantize`` is omitted if unset, so that runs started before the option existed can be resumed.
-
-    Args:
-        name: Name of the engine.
-        options: Engine options.
     """
     if name == "server":
         return {"audio_as": options.audio_as, "fields": options.fields}

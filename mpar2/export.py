@@ -58,9 +58,6 @@ def export_checkpoint(
         dtype: Precision of the written weights; None: that of the checkpoint.
         llama_cpp: For ``gguf``, llama.cpp's source folder, which holds convert_hf_to_gguf.py.
 
-    Returns:
-        ``out``.
-
     Raises:
         EngineError: The folder is not empty, the form does not fit the model, or the converter fails.
     """

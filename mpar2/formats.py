@@ -62,11 +62,6 @@ class Block(NamedTuple):
 def check_stream(rate: float, channels: int, limits: Limits) -> None:
     """Refuse impossible sample rates and channel counts before anything is allocated for them.
 
-    Args:
-        rate: Samples a second.
-        channels: Number of channels.
-        limits: Limits of the caller.
-
     Raises:
         AudioError: A value is out of bounds.
     """
@@ -298,11 +293,6 @@ def _open_sound(source: Any) -> Any:
 
 def _resume_after_damage(file: BinaryIO, done: int, declared: int | None) -> Iterator[tuple[int, np.ndarray]]:
     """Yield the decodable frames of a FLAC behind the position where its decoder fails.
-
-    Args:
-        file: The recording.
-        done: Number of samples decoded before.
-        declared: Number of samples that the header declares.
 
     Yields:
         The number of samples lost before a block, and the block, (samples, channels) float32.

@@ -161,7 +161,8 @@ def occlusion_steps(
             scored = engine.score(batch, text, batch_size=len(batch))
             values += [np.array([_sum_of(tokens, span) for span in chosen]) for tokens in scored]
         else:
-            values += [_answer_of(each) for each in engine.generate_batch(batch, decoding, batch_size=len(batch))]
+            generations = engine.generate_batch(batch, decoding, batch_size=len(batch))
+            values += [g.choice if g.choice is not None else g.trace.answer for g in generations]
         # Drops: 1 for a changed answer; otherwise the difference of log-probabilities.
         drops = np.full((len(chosen), windows), np.nan)
         for place, value in enumerate(values[1:]):
@@ -179,28 +180,16 @@ def occlude(
     text: str,
     spans: Sequence[Span] | None = None,
     *,
-    windows: int = 20,
-    fill: Fill = "silence",
-    batch_size: int = 8,
-    decoding: Decoding | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
+    **options: Any,
 ) -> Occlusion:
-    """Occlude a clip window by window, and return the final result.
+    """Occlude a clip window by window, and return the final result of :func:`occlusion_steps`.
 
     Args:
-        engine, clip, question, arm, text, spans, windows, fill, batch_size, decoding: As of :func:`occlusion_steps`.
         report: Called with the number of finished passes and the total.
-
-    Returns:
-        All drops.
-
-    Raises:
-        EngineError: As of :func:`occlusion_steps`.
+        **options: The other arguments of :func:`occlusion_steps`.
     """
-    steps = occlusion_steps(
-        engine, clip, question, arm, text, spans, windows=windows, fill=fill, batch_size=batch_size, decoding=decoding
-    )
-    for result in steps:
+    for result in occlusion_steps(engine, clip, question, arm, text, spans, **options):
         report(result.finished + 1, result.drops.shape[1] + 1)
     return result
 
@@ -244,7 +233,3 @@ def _sum_of(tokens: Sequence[Any], span: Span) -> float:
     """Return the log-probability of the tokens that overlap the span; NaN if there is none."""
     logprobs = [token.logprob for token in tokens if _overlap(token.chars, span)]
     return sum(logprobs) if logprobs else math.nan
-
-
-def _answer_of(generation: Any) -> str | None:
-    return generation.choice if generation.choice is not None else generation.trace.answer

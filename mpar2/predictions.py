@@ -32,10 +32,6 @@ __all__ = ["prediction_keys", "write_predictions"]
 def prediction_keys(prediction: str, text: str) -> dict[str, str]:
     """Return one answer under the keys that the official scripts read.
 
-    Args:
-        prediction: The predicted answer.
-        text: The whole reply.
-
     >>> prediction_keys("dog", "<think>It barks.</think><answer>(A)</answer>")["thinking_prediction"]
     '<think>It barks.</think>'
     """
@@ -51,12 +47,6 @@ def prediction_keys(prediction: str, text: str) -> dict[str, str]:
 
 def write_predictions(run: Run, items: ItemSet, arms: Sequence[str], folder: Path) -> dict[str, Path]:
     """Write one file for each arm, for the official scripts of the benchmark.
-
-    Args:
-        run: The finished run.
-        items: Its items.
-        arms: Names of the arms.
-        folder: The folder to write.
 
     Returns:
         The files by arm name.

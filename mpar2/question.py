@@ -39,6 +39,7 @@ __all__ = [
     "make_question",
     "match_choice",
     "resolve_answer",
+    "short_repr",
     "strict_match",
     "string_match",
 ]
@@ -100,9 +101,6 @@ class Item:
 
 def choice_letter(index: int) -> str:
     """Return the letter of a choice.
-
-    Args:
-        index: Position of the choice, from 0.
 
     Raises:
         QuestionError: The choice is beyond Z.
@@ -207,7 +205,7 @@ def match_choice(text: str | None, choices: Sequence[str]) -> str | None:
         return None
     matches = _by_text(text, choices)
     if matches or len(choices) > MAX_CHOICES:
-        return _only(matches)
+        return matches[0] if len(matches) == 1 else None
     label = text.strip().strip(_QUOTES).strip()
     if match := _LETTER.fullmatch(label):
         return _by_letter(match, choices)
@@ -244,10 +242,6 @@ def _without_own_letter(index: int, choice: str) -> str:
     return _normalise(match[4]) if match and is_own else _normalise(choice)
 
 
-def _only(matches: Sequence[str]) -> str | None:
-    return matches[0] if len(matches) == 1 else None
-
-
 _QUOTES = "\"'`*“”‘’«»"
 
 
@@ -281,11 +275,6 @@ def string_match(answer: str, prediction: str | None, choices: Sequence[str]) ->
     Let A be the set of lower-case words of the answer, P that of the prediction, and B that of all other choices
     without A. The prediction is right iff P is not empty, A is a subset of P, and P and B are disjoint.
 
-    Args:
-        answer: The true answer.
-        prediction: The predicted answer; None is wrong.
-        choices: The choices of the question.
-
     Source:
         ``evaluation.py`` of MMAU (arXiv 2410.19168) and of MMAR (arXiv 2505.13032).
     """
@@ -304,23 +293,13 @@ _QUESTION_KEYS = ("answer", "domain", "category", "sub_category", "difficulty")
 
 
 def item_to_json(item: Item) -> dict[str, Any]:
-    """Return the item as flat JSON values, the ``item`` of a run's lines. An empty ``extra`` is omitted.
-
-    Args:
-        item: Item of a benchmark.
-
-    Returns:
-        Plain JSON values.
-    """
+    """Return the item as flat JSON values, the ``item`` of a run's lines. An empty ``extra`` is omitted."""
     question = item.question
     data: dict[str, Any] = {"id": item.id, "audio": item.audio}
     data |= {"question": question.text, "choices": list(question.choices)}
     data |= {key: getattr(question, key) for key in _QUESTION_KEYS}
-    data["events"] = (
-        None
-        if item.events is None
-        else [{"label": e.label, "onset_s": e.onset_s, "offset_s": e.offset_s} for e in item.events]
-    )
+    events = [{"label": e.label, "onset_s": e.onset_s, "offset_s": e.offset_s} for e in item.events or ()]
+    data |= {"events": None if item.events is None else events}
     data |= {"caption": item.caption, "truth_origin": item.truth_origin}
     return data | ({"extra": item.extra} if item.extra else {})
 
@@ -341,7 +320,7 @@ def item_from_json(data: Mapping[str, Any], id: str | None = None) -> Item:
     # The id: the item's own, else the caller's.
     own_id = data.get("id")
     if own_id is not None and (isinstance(own_id, bool) or not isinstance(own_id, str | int) or own_id == ""):
-        raise QuestionError(f"'id' is {_quote(own_id)}; a text or a whole number is needed")
+        raise QuestionError(f"'id' is {short_repr(own_id)}; a text or a whole number is needed")
     id = id if own_id is None else own_id
     if id is None:
         raise QuestionError("an item has no id: give one as 'id'")
@@ -351,15 +330,14 @@ def item_from_json(data: Mapping[str, Any], id: str | None = None) -> Item:
     for key in ("audio", "question", *_QUESTION_KEYS, "caption", "truth_origin"):
         value = data.get(key)
         if not isinstance(value, str) and (value is not None or key in ("audio", "question")):
-            raise QuestionError(f"{where}'{key}' is {_quote(value)}; a text is needed")
+            raise QuestionError(f"{where}'{key}' is {short_repr(value)}; a text is needed")
         _check_length(key, value or "", MAX_TEXT_CHARS if key in ("question", "caption") else MAX_LABEL_CHARS, where)
     # Choices before the answer, which may be the letter of one.
-    choices = data.get("choices")
-    if choices is not None and not (
-        isinstance(choices, list | tuple) and all(isinstance(choice, str) for choice in choices)
-    ):
-        raise QuestionError(f"{where}'choices' is {_quote(choices)}; a list of texts is needed, one for each choice")
-    choices = tuple(choices or ())
+    choices = () if data.get("choices") is None else data["choices"]
+    if not isinstance(choices, list | tuple) or not all(isinstance(choice, str) for choice in choices):
+        got = short_repr(choices)
+        raise QuestionError(f"{where}'choices' is {got}; a list of texts is needed, one for each choice")
+    choices = tuple(choices)
     if len(choices) > _MAX_LISTED:
         raise QuestionError(f"{where}'choices' has {len(choices)} entries; the limit is {_MAX_LISTED}")
     for choice in choices:
@@ -390,7 +368,7 @@ def _extra_from_json(extra: Any, where: str) -> dict[str, Any]:
     if extra is None:
         return {}
     if not isinstance(extra, Mapping):
-        raise QuestionError(f"{where}'extra' is {_quote(extra)}; an object is needed")
+        raise QuestionError(f"{where}'extra' is {short_repr(extra)}; an object is needed")
     try:
         length = len(json.dumps(extra, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
@@ -404,26 +382,27 @@ def _events_from_json(events: Any, where: str) -> tuple[Event, ...] | None:
     if events is None:
         return None
     if not isinstance(events, list | tuple):
-        raise QuestionError(f"{where}'events' is {_quote(events)}; a list of objects with a 'label' is needed")
+        raise QuestionError(f"{where}'events' is {short_repr(events)}; a list of objects with a 'label' is needed")
     if len(events) > _MAX_EVENTS:
         raise QuestionError(f"{where}'events' has {len(events):,} entries; the limit is {_MAX_EVENTS:,}")
     parsed = []
     for number, event in enumerate(events, 1):
         if not isinstance(event, Mapping) or not isinstance(event.get("label"), str) or not event["label"].strip():
             raise QuestionError(
-                f"{where}entry {number} of 'events' is {_quote(event)}; an object with a text as 'label' is needed"
+                f"{where}entry {number} of 'events' is {short_repr(event)}; an object with a text as 'label' is needed"
             )
         _check_length(f"label' of entry {number} in 'events", event["label"], MAX_LABEL_CHARS, where)
         times = event.get("onset_s"), event.get("offset_s")
         for key, time in zip(("onset_s", "offset_s"), times, strict=True):
             if time is not None and not (type(time) in (int, float) and abs(time) < _FOREVER_S):
                 raise QuestionError(
-                    f"{where}'{key}' of entry {number} in 'events' is {_quote(time)}; seconds or null are needed"
+                    f"{where}'{key}' of entry {number} in 'events' is {short_repr(time)}; seconds or null are needed"
                 )
         parsed.append(Event(event["label"], *times))
     return tuple(parsed)
 
 
-def _quote(value: Any) -> str:
+def short_repr(value: Any) -> str:
+    """Return a value as in Python, shortened for a message."""
     text = repr(value)
     return text if len(text) <= 60 else text[:59] + "…"

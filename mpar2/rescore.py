@@ -65,11 +65,6 @@ class Rescored(NamedTuple):
 def score_by_rules(text: str, answer: str, choices: tuple[str, ...] | list[str]) -> tuple[dict[str, float], bool]:
     """Return the value of a reply under each rule, and whether lmms-eval would have guessed.
 
-    Args:
-        text: The whole reply.
-        answer: The true choice, as listed.
-        choices: The choices, in their listed order.
-
     >>> score_by_rules("The answer is B.", "Woman", ["Man", "Woman"])[0]["letter"]
     1.0
     """
@@ -79,18 +74,18 @@ def score_by_rules(text: str, answer: str, choices: tuple[str, ...] | list[str])
     reply = _reply(trace)
     lmms, guessed = _lmms_eval(reply, answer, choices)
     predicted = parsed.choice if choices else parsed.words
-    by_letter = (
-        predicted is not None and strict_match(answer, predicted, choices) and not _contains_words(reply, predicted)
-    )
+    right = float(strict_match(answer, predicted, choices))
+    tagged = re.search(r"<answer>([\s\S]*)</answer>", text)
     values = {
         "official": float(string_match(answer, parsed.prediction, choices)),
         "official_raw": float(string_match(answer, reply, choices)),
-        "strict": float(strict_match(answer, predicted, choices)),
+        "strict": right,
         "letter": float(_last_letter(reply, choices) == answer),
         "lmms_eval": lmms,
-        "nemo": float(_nemo(text, answer)),
+        "nemo": float(tagged is not None and _alphanumeric(tagged[1]) == _alphanumeric(answer)),
     }
-    right = values["strict"]
+    # A right answer whose reply does not contain its words is a letter.
+    by_letter = right and not string_match(predicted or "", reply, ())
     values["shuffled"] = right / max(len(choices), 1) if by_letter else right
     return values, guessed
 
@@ -101,10 +96,6 @@ def _reply(trace: Trace) -> str:
     if tagged:
         return tagged[-1].text.strip()
     return visible_text(trace) or trace.text.strip()
-
-
-def _contains_words(reply: str, choice: str) -> bool:
-    return string_match(choice, reply, ())
 
 
 def _last_letter(reply: str, choices: tuple[str, ...] | list[str]) -> str | None:
@@ -119,26 +110,16 @@ def _lmms_eval(reply: str, answer: str, choices: tuple[str, ...] | list[str]) ->
     for character in ",.!?;:'":
         cleaned = cleaned.strip(character)
     cleaned = f" {cleaned} "
-    candidates: list[str] = []
-    for form in ("({})", " {} ", "{}."):
-        candidates = [letter for letter in _LMMS_LETTERS if form.format(letter) in cleaned]
-        if candidates:
-            break
-    right = {letter for letter, choice in zip(_LMMS_LETTERS, choices, strict=False) if _same(choice, answer)}
+    by_form = ([a for a in _LMMS_LETTERS if form.format(a) in cleaned] for form in ("({})", " {} ", "{}."))
+    candidates = next(filter(None, by_form), [])
+    target = answer.strip().lower()
+    pairs = zip(_LMMS_LETTERS, choices, strict=False)
+    right = {letter for letter, choice in pairs if choice.strip().lower() == target}
     if not candidates:
         return len(right) / len(_LMMS_LETTERS), True
     # Of several, the last one between blanks; if there is none, all are at -1 and the first is taken.
     chosen = max(candidates, key=lambda letter: cleaned.rfind(f" {letter} "))
     return float(chosen in right), False
-
-
-def _same(first: str, second: str) -> bool:
-    return first.strip().lower() == second.strip().lower()
-
-
-def _nemo(text: str, answer: str) -> bool:
-    match = re.search(r"<answer>([\s\S]*)</answer>", text)
-    return match is not None and _alphanumeric(match[1]) == _alphanumeric(answer)
 
 
 def _alphanumeric(text: str) -> str:
@@ -215,10 +196,6 @@ def read_verdicts(path: str | Path) -> dict[str, float]:
 
 def rescored_table(rows: list[Rescored], reference: str = "official") -> list[dict[str, Any]]:
     """Return one row for each arm and rule.
-
-    Args:
-        rows: Scores of the answers, from :func:`rescore`.
-        reference: The rule to compare the others with.
 
     Returns:
         Accuracy, paired difference from the reference, 95 % intervals over clips, and the number of items that differ.

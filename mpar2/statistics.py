@@ -133,11 +133,6 @@ def validate(*columns: ArrayLike, groups: _Groups = None, level: float = 0.95) -
 def wilson(successes: int, n: int, *, level: float = 0.95) -> Interval:
     """Compute the Wilson score interval of a proportion (scipy ``binomtest``).
 
-    Args:
-        successes: Number of successes.
-        n: Number of trials.
-        level: Confidence level.
-
     Raises:
         ValueError: There are more successes than trials, or the level is not between 0 and 1.
 
@@ -169,14 +164,6 @@ def bootstrap_interval(
 ) -> Interval:
     """Compute the mean of ``values``, or ``sum(values) / sum(denominators)``, with its percentile bootstrap interval.
 
-    Args:
-        values: Numerators, (n,).
-        denominators: Denominators of a pooled ratio, (n,); a mean by default.
-        groups: Clusters to resample, (n,); each value alone by default.
-        level: Confidence level.
-        resamples: Number of bootstrap samples.
-        seed: Seed of the resampling.
-
     >>> bootstrap_interval([1, 0, 1, 1], [2, 2, 1, 1]).estimate
     0.5
     """
@@ -204,9 +191,6 @@ def bootstrap_statistic(
         *columns: Paired values, each (n,).
         groups: Clusters to resample, (n,). With groups n differs between resamples, and the statistic is
             called once for each resample.
-        level: Confidence level.
-        resamples: Number of bootstrap samples.
-        seed: Seed of the resampling.
 
     Raises:
         ValueError: There is no column, or :func:`validate` rejects the values.
@@ -246,13 +230,6 @@ def accuracy_interval(
 ) -> Interval:
     """Compute the share of right answers: Wilson if each cluster has one value, else the cluster bootstrap.
 
-    Args:
-        right: 0 or 1 for each answer, (n,).
-        groups: The clip of each value, (n,).
-        level: Confidence level.
-        resamples: Number of bootstrap samples.
-        seed: Seed of the resampling.
-
     Raises:
         ValueError: A value is neither 0 nor 1.
     """
@@ -287,10 +264,6 @@ def paired_bootstrap(
         first: Values of the first arm, (n,).
         second: Values of the second arm on the same items, (n,).
         denominators: Denominators of both for pooled ratios, two of (n,).
-        groups: Clusters to resample, (n,).
-        level: Confidence level.
-        resamples: Number of bootstrap samples.
-        seed: Seed of the resampling.
     """
     divisors = denominators or (None, None)
     rows = _cluster_rows((first, divisors[0], second, divisors[1]), groups, level)
@@ -352,9 +325,6 @@ def slope(
         weights: Denominators of the rate, (n,), for the slope of the pooled rate. All 1 by default.
         groups: The clip of each trace, (n,).
         strata: Codes from 0 of the controlled factor (difficulty, item), (n,): only differences within a stratum count.
-        level: Confidence level.
-        resamples: Number of bootstrap samples.
-        seed: Seed of the resampling.
 
     Returns:
         The slope; no estimate if x does not vary within any stratum. ``n`` counts the informative clips.
@@ -391,14 +361,6 @@ def correlation(
     seed: int = 0,
 ) -> Interval:
     """Compute Pearson's r with its bootstrap interval; for ranks it is Spearman's rho, with the ranks fixed.
-
-    Args:
-        x: First column, (n,).
-        y: Second column, (n,).
-        groups: Clusters to resample, (n,).
-        level: Confidence level.
-        resamples: Number of bootstrap samples.
-        seed: Seed of the resampling.
 
     >>> correlation([0, 1, 2, 3], [0, 1, 2, 3]).estimate
     1.0

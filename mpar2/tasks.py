@@ -65,9 +65,6 @@ def plan(
         seed: Seed of the run, which selects the items with recorded attention.
         batch_size: Largest number of tasks in a batch.
         attention_share: Share of items with recorded attention, 0 to 1.
-
-    Returns:
-        All batches in execution order.
     """
     groups: dict[tuple[str, Decoding, bool], list[Task]] = {}
     for task in tasks:
@@ -94,23 +91,13 @@ def audio_seconds(path: Path) -> float:
 
 
 def seed_of(task: Task, seed: int) -> int:
-    """Return the seed of one answer, below 2**31 (servers accept no more).
-
-    Args:
-        task: The answer to generate.
-        seed: Seed of the run.
-    """
+    """Return the seed of one answer, below 2**31 (servers accept no more)."""
     digest = hashlib.sha256(f"{seed}|{task.key}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
 
 
 def record_of_failure(task: Task, reason: str) -> dict[str, Any]:
-    """Return the line of a failed task.
-
-    Args:
-        task: The task.
-        reason: Reason of the failure; truncated to 2,000 characters.
-    """
+    """Return the line of a failed task."""
     return _blank(task) | {
         "status": "error",
         "error": " ".join(reason.split())[:_MAX_REASON_CHARS] or "no reason given",
@@ -118,13 +105,7 @@ def record_of_failure(task: Task, reason: str) -> dict[str, Any]:
 
 
 def record_of_answer(task: Task, generation: Generation, *, warnings: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the line of an answer.
-
-    Args:
-        task: The task.
-        generation: The generated answer.
-        warnings: Warnings of the clip; those of the generation are added.
-    """
+    """Return the line of an answer."""
     answer = read_answer(generation.trace, task.item.question.choices)
     return _blank(task) | {
         "status": "ok",

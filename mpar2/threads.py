@@ -19,13 +19,6 @@ def in_own_thread(function: Callable[..., _T], *args: Any) -> _T:
     teams have more threads than there are cores, they sleep between two parallel regions instead of spinning, and a
     model decodes at little more than the speed of one core (1.7 times as long on two, ``benchmarks/README.md``). So
     what computes once beside a model does not leave a team behind in a thread that lives on.
-
-    Args:
-        function: What to call.
-        args: Its arguments.
-
-    Raises:
-        BaseException: What the function raises.
     """
     result: Future[_T] = Future()
 

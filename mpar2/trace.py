@@ -82,14 +82,7 @@ class Trace:
         return tuple(part for part in self.parts if part.parent is None)
 
     def of_kind(self, kind: PartKind) -> tuple[Part, ...]:
-        """Return all parts of one kind, nested or not, in order.
-
-        Args:
-            kind: "perception", "step", "ask", ...
-
-        Returns:
-            The parts.
-        """
+        """Return all parts of one kind, nested or not, in order."""
         return tuple(part for part in self.parts if part.kind == kind)
 
     def children(self, part: Part) -> tuple[Part, ...]:
@@ -152,24 +145,13 @@ def parse_trace(text: str, token_spans: Sequence[Span] | None = None) -> Trace:
 
 
 def is_wellformed(trace: Trace) -> bool:
-    """Return whether a trace has exactly the MPAR² format: perception, steps, review, answer, without problems.
-
-    Args:
-        trace: A parsed reply.
-
-    Returns:
-        Whether it has that format.
-    """
+    """Return whether a trace has exactly the MPAR² format: perception, steps, review, answer, without problems."""
     letters = "".join(p.kind[0] for p in trace.top() if not (p.kind == "text" and not p.text.strip()))
     return not trace.problems and re.fullmatch("ps+ra", letters) is not None
 
 
 def has_form(trace: Trace, mode: str) -> bool:
     """Return whether a trace has exactly the format that its mode requests.
-
-    Args:
-        trace: A parsed reply.
-        mode: ``direct``, ``cot`` or ``mpar2``.
 
     Raises:
         ValueError: No such mode.
@@ -183,14 +165,7 @@ def has_form(trace: Trace, mode: str) -> bool:
 
 
 def trace_to_json(trace: Trace) -> dict[str, Any]:
-    """Return the trace as plain JSON values; spans of characters and tokens are ``[start, stop]``.
-
-    Args:
-        trace: A parsed reply.
-
-    Returns:
-        Plain JSON values.
-    """
+    """Return the trace as plain JSON values; spans of characters and tokens are ``[start, stop]``."""
 
     def pair(span: Span | None) -> list[int] | None:
         return None if span is None else [span.start, span.stop]

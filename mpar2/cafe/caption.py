@@ -97,9 +97,6 @@ class Captioner:
     async def caption(self, clip: Clip) -> Caption:
         """Return the caption of a clip, from the cache or from the model.
 
-        Args:
-            clip: The clip.
-
         Raises:
             LLMError: The model returned no caption.
             SettingError: The file of the caption is damaged.
@@ -120,15 +117,7 @@ class Captioner:
             return caption
 
     def estimate(self, clips: Iterable[Clip], prices: Prices | None = None) -> Estimate:
-        """Estimate the cost of captioning. Captions in the cache are free, and equal clips count once.
-
-        Args:
-            clips: Clips to caption.
-            prices: Prices of the model, where they are known.
-
-        Returns:
-            Requests, tokens and cost.
-        """
+        """Estimate the cost of captioning. Captions in the cache are free, and equal clips count once."""
         new = {self.key(clip): clip.seconds for clip in clips if self.cached(clip) is None}
         prompt = estimate_tokens(self._system, _REQUEST)
         # Gemini's 32 tokens per second, as in estimate_tokens
@@ -179,9 +168,6 @@ def write_captions(run: str | Path, captions: Mapping[str, Truth]) -> Path:
         run: Folder of the run; the file is ``cafe/captions.jsonl`` below it.
         captions: Truths with a caption or events, and with their origin, by item.
 
-    Returns:
-        Path of the file.
-
     Raises:
         SettingError: The existing file is damaged.
     """
@@ -194,9 +180,6 @@ def write_captions(run: str | Path, captions: Mapping[str, Truth]) -> Path:
 
 def read_captions(run: str | Path) -> dict[str, Truth]:
     """Return the captions and tagged events beside a run, as truths by item; empty where there is no file.
-
-    Args:
-        run: Folder of the run.
 
     Raises:
         SettingError: The file is damaged; the message names the line.

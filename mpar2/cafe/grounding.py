@@ -64,9 +64,6 @@ def ground(
         token_spans: Character span of each token, in the order of the rows.
         keep_sinks: Include the columns of attention sinks.
 
-    Returns:
-        One grounding for each such mention, in order.
-
     Raises:
         ValueError: The record has no rows, or their number is not that of the tokens.
     """
@@ -94,11 +91,6 @@ def ground(
 
 def event_columns(events: Sequence[Event], indices: Sequence[int], record: AttentionRecord) -> np.ndarray:
     """Return the share of each column that lies inside one of the events; all 0 if none of them has times.
-
-    Args:
-        events: Events of the clip.
-        indices: Indices of the events to include.
-        record: Attention, whose columns are frames of audio.
 
     Returns:
         (C,) shares in [0, 1].

@@ -32,39 +32,23 @@ class JudgeError(MPAR2Error, ValueError):
 
 @dataclass(frozen=True)
 class JudgeOptions:
-    """Options of a judge. The rule-based judge needs none.
+    """Options of a judge. The rule-based judge needs none."""
 
-    Attributes:
-        model: Model of the service; None takes its default.
-        base_url: Address of the service.
-        api_key: Key of the service; None takes it from the environment.
-        replies: Journal of all replies, so that none is paid twice.
-        limiter: Limits of concurrent requests and tokens.
-    """
-
-    model: str | None = None
+    model: str | None = None  # of the service; None takes its default
     base_url: str | None = None
-    api_key: str | None = None
-    replies: Journal | None = None
+    api_key: str | None = None  # None takes it from the environment
+    replies: Journal | None = None  # all replies, so that none is paid twice
     limiter: Limiter | None = None
 
 
 @dataclass(frozen=True)
 class JudgeEntry:
-    """A registered judge.
-
-    Attributes:
-        name: Name for ``--judge``.
-        make: Factory of the judge.
-        label: Display name.
-        needs_events: The judge cannot use a truth that is only a caption.
-        service: Service behind the judge, None for a judge of another kind.
-    """
+    """A registered judge."""
 
     name: str
     make: Callable[[JudgeOptions], Judge]
     label: str = ""
-    needs_events: bool = False
+    needs_events: bool = False  # it cannot use a truth that is only a caption
     service: Service | None = None
 
     @property
@@ -106,12 +90,6 @@ def judge_names() -> tuple[str, ...]:
 def judge_named(name: str) -> JudgeEntry:
     """Look up a judge.
 
-    Args:
-        name: Name as in ``--judge``.
-
-    Returns:
-        The registered judge.
-
     Raises:
         JudgeError: No judge has this name; the message lists the existing ones.
     """
@@ -130,9 +108,6 @@ def make_judge(name: str, options: JudgeOptions | None = None) -> Judge:
     Args:
         name: One of :func:`judge_names`.
         options: Options of the command line; a judge ignores those that it does not use.
-
-    Returns:
-        The judge.
 
     Raises:
         JudgeError: No judge has this name; the message lists the existing ones.

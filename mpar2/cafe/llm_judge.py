@@ -26,6 +26,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from functools import partial
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -113,11 +115,6 @@ class LLMJudge:
     Inside ``async with`` all traces share one connection pool; outside, each call opens and closes its own. ``judge``
     returns a verdict or the reason why there is none. It raises :class:`~mpar2.llm.errors.StopRun` where no further
     trace can be judged either (key, model, quota, budget).
-
-    Args:
-        client: Client of the model.
-        judge_id: Name of the service.
-        sampling: Sampling options; None takes those of the service.
     """
 
     def __init__(self, client: ChatClient, judge_id: str, *, sampling: Sampling | None = None) -> None:
@@ -144,38 +141,20 @@ class LLMJudge:
             await self._client.__aexit__(*exc)
 
     async def judge(self, request: JudgeRequest) -> Verdict | Unscored:
-        """Judge one trace.
-
-        Args:
-            request: The trace with its truth.
-
-        Returns:
-            The verdict, or the reason why there is none.
-        """
-
+        """Judge one trace."""
         totals = _Totals()
         try:
             async with self:
                 return await self._judge(request, totals)
         except ReplyRejected as error:
-            totals.replies += error.replies
+            reason, attempts = error.reason, error.replies
             detail = f"{error.detail} (replies: {error.replies}; {error.usage.total} tokens)"
-            return Unscored(_REASONS.get(error.reason, error.reason), clip_text(detail), totals.replies)
         except CallFailed as error:
-            return Unscored(
-                _REASONS.get(error.reason, error.reason), clip_text(error.detail), totals.replies + error.tries
-            )
+            reason, detail, attempts = error.reason, error.detail, error.tries
+        return Unscored(_REASONS.get(reason, reason), clip_text(detail), totals.replies + attempts)
 
     def estimate(self, requests: Iterable[JudgeRequest], prices: Prices | None = None) -> Estimate:
-        """Estimate the cost of judging ``requests``, without retries and thoughts.
-
-        Args:
-            requests: Requests to judge.
-            prices: Prices of the model, where they are known.
-
-        Returns:
-            Requests, tokens and cost.
-        """
+        """Estimate the cost of judging ``requests``, without retries and thoughts."""
         total = Estimate(0, 0, 0, prices)
         captions: set[str] = set()
         table = estimate_tokens(self._sort_text) + estimate_tokens(self._extract_text)
@@ -214,6 +193,11 @@ class LLMJudge:
         validate_verdict(verdict, request.trace)
         return verdict
 
+    async def _ask(
+        self, prompt: str, data: dict[str, Any], schema: type[BaseModel], check: Any
+    ) -> StructuredReply[Any]:
+        return await ask(self._client, prompt, [data_block(data)], schema, sampling=self._sampling, check=check)
+
     async def _events(self, truth: Truth, totals: _Totals) -> tuple[Event, ...]:
         if truth.events is not None:
             return truth.events
@@ -229,14 +213,7 @@ class LLMJudge:
                     return "schema", f"event {event.quote[:60]!r}: needs a label, and times with 0 <= onset <= offset"
             return None
 
-        reply = await ask(
-            self._client,
-            self._targets_text,
-            [data_block({"caption": caption})],
-            Targets,
-            sampling=self._sampling,
-            check=check,
-        )
+        reply = await self._ask(self._targets_text, {"caption": caption}, Targets, check)
         quotes = [event.quote for event in reply.value.events]
         spans, _ = locate_quotes(caption, quotes, overlap=True)
         totals.add(reply, all(is_exact(caption, *pair) for pair in zip(spans, quotes, strict=True)))
@@ -253,9 +230,7 @@ class LLMJudge:
                     return "schema", f"mention {mention.quote[:60]!r} has no label"
             return _quote_problem(request.trace, value.mentions)
 
-        reply = await ask(
-            self._client, self._extract_text, [data_block(data)], Extracted, sampling=self._sampling, check=check
-        )
+        reply = await self._ask(self._extract_text, data, Extracted, check)
         mentions = reply.value.mentions
         quotes = [mention.quote for mention in mentions]
         spans, _ = locate_quotes(request.trace, quotes)
@@ -266,17 +241,7 @@ class LLMJudge:
     async def _classify(
         self, request: JudgeRequest, events: Sequence[Event], places: Sequence[tuple[Span, str]], totals: _Totals
     ) -> tuple[Mention, ...]:
-        """Classify the mentions against the events.
-
-        Args:
-            request: The trace with its question and truth.
-            events: The targets.
-            places: Span and label of each mention.
-            totals: Totals of the trace, which are updated.
-
-        Returns:
-            The mentions with their kinds, in the order of ``places``.
-        """
+        """Classify the mentions against the events."""
         trace = request.trace
         # Short ids, so that a reply can be checked for missing and invented ones.
         ids = [f"m{number}" for number in range(len(places))]
@@ -287,13 +252,7 @@ class LLMJudge:
             "choices": list(request.choices),
             "answer": request.answer,
             "events": [
-                {
-                    "id": id_,
-                    "label": event.label,
-                    "onset_s": event.onset_s,
-                    "offset_s": event.offset_s,
-                    "level_db": level,
-                }
+                {"id": id_} | asdict(Event(event.label, event.onset_s, event.offset_s)) | {"level_db": level}
                 for id_, event, level in zip(event_ids, events, levels, strict=True)
             ],
             "trace": trace,
@@ -309,12 +268,8 @@ class LLMJudge:
             ],
         }
 
-        def check(value: Classification) -> tuple[str, str] | None:
-            return _check_classification(value, ids, event_ids)
-
-        reply = await ask(
-            self._client, self._sort_text, [data_block(data)], Classification, sampling=self._sampling, check=check
-        )
+        check = partial(_check_classification, ids=ids, event_ids=event_ids)
+        reply = await self._ask(self._sort_text, data, Classification, check)
         totals.add(reply)
         by_id = {verdict.id: verdict for verdict in reply.value.verdicts}
         return tuple(
@@ -356,9 +311,6 @@ def llm_judge(
         sampling: Sampling options; None takes those of the service.
         **options: Options of the client of the service.
 
-    Returns:
-        The judge.
-
     Raises:
         SettingError: The service is unknown, no model is named, or the address is invalid.
         StopRun: There is no key.
@@ -381,12 +333,6 @@ def data_block(data: dict[str, Any]) -> str:
     The hash in the delimiters depends on all of the data, so an author of the data cannot know it. In addition the
     characters of the delimiters are escaped inside the JSON strings, which a JSON parser undoes.
 
-    Args:
-        data: Plain JSON values.
-
-    Returns:
-        The block, for a prompt.
-
     >>> "DATA>>>" in data_block({"trace": "DATA>>>"}).removesuffix("DATA>>>")
     False
     """
@@ -394,8 +340,7 @@ def data_block(data: dict[str, Any]) -> str:
     text = text.replace("<<<", "\\u003c\\u003c\\u003c").replace(">>>", "\\u003e\\u003e\\u003e")
     encoded = text.encode("utf-8", "backslashreplace")  # a lone surrogate becomes its JSON escape
     mark = hashlib.sha256(encoded).hexdigest()[:12]
-    text = encoded.decode("utf-8")
-    return f"<<<DATA {mark}\n{text}\n{mark} DATA>>>"
+    return f"<<<DATA {mark}\n{encoded.decode('utf-8')}\n{mark} DATA>>>"
 
 
 def _quote_problem(
@@ -420,10 +365,8 @@ def _check_classification(
     for verdict in value.verdicts:
         unknown_events = [event for event in verdict.events if event not in event_ids]
         if unknown_events:
-            return (
-                "id_mismatch",
-                f"{verdict.id}: no event has id {unknown_events[:5]}; there are {list(event_ids)[:50]}",
-            )
+            there = f"there are {list(event_ids)[:50]}"
+            return "id_mismatch", f"{verdict.id}: no event has id {unknown_events[:5]}; {there}"
         if verdict.kind in ("matched", "misused") and not verdict.events:
             return "id_mismatch", f"{verdict.id} is {verdict.kind}, so it needs the ids of the events that it refers to"
         if verdict.kind == "hallucinated" and verdict.events:

@@ -276,11 +276,7 @@ def profile(verdicts: Iterable[tuple[Verdict, int]], bins: int = 5) -> list[dict
 
 
 def profile_table(rows: Mapping[str, Mapping[str, int]]) -> str:
-    """Format the rows of :func:`profile` or :func:`errors_by_part` as a text table.
-
-    Args:
-        rows: Counts by name of the part.
-    """
+    """Format the rows of :func:`profile` or :func:`errors_by_part` as a text table."""
     names = ("asserted", *ERRORS)
     lines = [f"{'':14}" + "".join(f"{name:>11}" for name in names)]
     lines += [f"{part:14}" + "".join(f"{row[name]:>11}" for name in names) for part, row in rows.items()]
@@ -289,9 +285,6 @@ def profile_table(rows: Mapping[str, Mapping[str, int]]) -> str:
 
 def errors_by_part(verdicts: Iterable[Verdict]) -> dict[str, dict[str, int]]:
     """Count asserted mentions and errors by part of the trace (perception, step 1, ...).
-
-    Args:
-        verdicts: Verdicts of one arm.
 
     Returns:
         One row for each part, in the order of the trace.
@@ -311,10 +304,6 @@ def errors_by_part(verdicts: Iterable[Verdict]) -> dict[str, dict[str, int]]:
 def check_counts(counts: Sequence[EventCounts], groups: Sequence[Hashable] | None = None) -> None:
     """Raise ``ValueError`` for counts that no verdict can have.
 
-    Args:
-        counts: Counts of each trace.
-        groups: Clip of each trace; None: one clip for each trace.
-
     Raises:
         ValueError: A count is no non-negative integer, or the number of groups is not that of traces.
     """
@@ -330,9 +319,6 @@ def check_counts(counts: Sequence[EventCounts], groups: Sequence[Hashable] | Non
 
 def rates_of_trace(counts: EventCounts) -> dict[str, float | None]:
     """Compute the metrics of one trace.
-
-    Args:
-        counts: Counts of :func:`count_events`.
 
     Returns:
         Each metric of :data:`METRICS` by name; None where its denominator is 0.
@@ -362,9 +348,6 @@ def evaluate(
         resamples: Number of bootstrap resamples over clips.
         seed: Seed of the bootstrap.
         table: Numerator and denominator of each metric, by name.
-
-    Returns:
-        Each metric by name, pooled and per trace, with intervals.
     """
     check_counts(counts, groups)
     options: dict[str, Any] = {"level": level, "resamples": resamples, "seed": seed}
@@ -395,9 +378,6 @@ def table(rates: dict[str, Rate], counts: Iterable[EventCounts] = ()) -> str:
     Args:
         rates: Rates of one arm.
         counts: Counts of its traces, for a last line of totals.
-
-    Returns:
-        The table as text.
     """
     lines = [f"{'':10}{'micro':>7}  {'95 % interval':15}  {'counts':>13}  {'macro':>7}  {'95 % interval':15}  without"]
     for name, rate in rates.items():
@@ -429,14 +409,7 @@ _COUNT_COLUMNS = (
 
 
 def rules_table(by_rule: Mapping[str, Mapping[str, Rate]]) -> str:
-    """Format the rates of one arm under every counting rule as a text table.
-
-    Args:
-        by_rule: Rates by counting rule.
-
-    Returns:
-        The table as text.
-    """
+    """Format the rates of one arm under every counting rule as a text table."""
     lines = [f"{'rule':14}{'acc_per':>24}{'recall':>24}{'f1':>24}"]
     for rule, rates in by_rule.items():
         cells = [str(rates[name].micro) for name in ("acc_per", "recall", "f1")]

@@ -133,9 +133,6 @@ def ask_probes(
         decoding: Decoding options; None: greedy.
         batch_size: Number of probes in a batch.
 
-    Returns:
-        One answer for each probe, in order.
-
     Raises:
         EngineError: The engine cannot run the arm.
     """
@@ -191,11 +188,7 @@ def _question(label: str, present: bool) -> Question:
 
 
 def probe_record(answers: Sequence[ProbeAnswer]) -> list[dict[str, Any]]:
-    """Return answers as plain JSON values; :func:`read_answers` reads them.
-
-    Args:
-        answers: Answers of one item.
-    """
+    """Return answers as plain JSON values; :func:`read_answers` reads them."""
     return [{"label": a.probe.label, "present": a.probe.present, "yes": a.yes, "text": a.text} for a in answers]
 
 

@@ -56,13 +56,7 @@ def locate_quotes(text: str, quotes: Sequence[str], *, overlap: bool = False) ->
 
 
 def is_exact(text: str, span: Span, quote: str) -> bool:
-    """Return whether a quote equals the text at a span, up to white space.
-
-    Args:
-        text: The trace.
-        span: Span of the quote in the text.
-        quote: The quote.
-    """
+    """Return whether a quote equals the text at a span, up to white space."""
     return text[span.start : span.stop].split() == quote.split()
 
 

@@ -155,12 +155,6 @@ class Mention:
     def from_dict(cls, data: dict[str, Any]) -> Mention:
         """Build a mention from the data of :meth:`as_dict`.
 
-        Args:
-            data: Plain JSON data.
-
-        Returns:
-            The mention.
-
         Raises:
             KeyError, TypeError, ValueError: The data have another form.
         """
@@ -198,32 +192,12 @@ class Verdict:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON data; :meth:`from_dict` reads it back."""
-        return {
-            "mentions": [mention.as_dict() for mention in self.mentions],
-            "missed": list(self.missed),
-            "targets": list(self.targets),
-            "judge": self.judge,
-            "truth_origin": self.truth_origin,
-            "model": self.model,
-            "model_version": self.model_version,
-            "prompt_hash": self.prompt_hash,
-            "package_version": self.package_version,
-            "attempts": self.attempts,
-            "input_tokens": self.input_tokens,
-            "output_tokens": self.output_tokens,
-            "uncovered": list(self.uncovered),
-            "lenient": self.lenient,
-        }
+        lists = {name: list(getattr(self, name)) for name in ("missed", "targets", "uncovered")}
+        return vars(self) | lists | {"mentions": [mention.as_dict() for mention in self.mentions]}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Verdict:
         """Build a verdict from the data of :meth:`as_dict`.
-
-        Args:
-            data: Plain JSON data.
-
-        Returns:
-            The verdict.
 
         Raises:
             KeyError, TypeError, ValueError: The data have another form.
@@ -234,16 +208,18 @@ class Verdict:
             targets=tuple(str(label) for label in _list(data["targets"])),
             judge=str(data["judge"]),
             truth_origin=str(data["truth_origin"]),
-            model=_text_or_none(data.get("model")),
-            model_version=_text_or_none(data.get("model_version")),
-            prompt_hash=_text_or_none(data.get("prompt_hash")),
             package_version=str(data["package_version"]),
-            attempts=int(data.get("attempts", 1)),
-            input_tokens=int(data.get("input_tokens", 0)),
-            output_tokens=int(data.get("output_tokens", 0)),
             uncovered=tuple(str(word) for word in _list(data.get("uncovered", ()))),
-            lenient=int(data.get("lenient", 0)),
+            **{name: _text_or_none(data.get(name)) for name in ("model", "model_version", "prompt_hash")},
+            **{
+                name: int(data[name])
+                for name in ("attempts", "input_tokens", "output_tokens", "lenient")
+                if name in data
+            },
         )
+
+
+_NUMBERS = ("attempts", "input_tokens", "output_tokens", "lenient")
 
 
 def _list(value: Any) -> Any:
@@ -322,31 +298,16 @@ class Judge(Protocol):
 def missed_events(mentions: Iterable[Mention], n_targets: int) -> tuple[int, ...]:
     """Return the truth events that no matched or misused mention refers to.
 
-    Args:
-        mentions: Mentions of a verdict.
-        n_targets: Number of truth events.
-
-    Returns:
-        Indices of truth events, in ascending order.
-
     >>> missed_events([], 2)
     (0, 1)
     """
-    events = {
-        index
-        for mention in mentions
-        if mention.kind in (MentionKind.MATCHED, MentionKind.MISUSED)
-        for index in mention.events
-    }
+    kinds = (MentionKind.MATCHED, MentionKind.MISUSED)
+    events = {index for mention in mentions if mention.kind in kinds for index in mention.events}
     return tuple(index for index in range(n_targets) if index not in events)
 
 
 def validate_verdict(verdict: Verdict, trace: str) -> None:
     """Check that a verdict contradicts neither itself nor its trace.
-
-    Args:
-        verdict: The verdict.
-        trace: The trace that it judges.
 
     Raises:
         ValueError: The verdict contradicts itself or its trace; the message names the mention.

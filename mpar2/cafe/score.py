@@ -92,7 +92,10 @@ class TraceScore:
 
 @dataclass(frozen=True)
 class ScoreSet:
-    """The scores of a run by one judge."""
+    """The scores of a run by one judge.
+
+    ``options`` of its methods are those of the bootstrap (:func:`mpar2.cafe.metrics.evaluate`).
+    """
 
     scores: tuple[TraceScore, ...]
     failed: Mapping[str, str]  # lines without a reply, with the reason; the next start tries them again
@@ -135,40 +138,17 @@ class ScoreSet:
         return [verdict for verdict, _ in scored], [clip for _, clip in scored]
 
     def rules_of(self, arm: str, **options: Any) -> dict[str, dict[str, Rate]]:
-        """Return the metrics of an arm under every counting rule.
-
-        Args:
-            arm: Name of the arm.
-            **options: Options of the bootstrap (:func:`mpar2.cafe.metrics.evaluate`).
-
-        Returns:
-            Each metric by name, for each rule.
-        """
+        """Return the metrics of an arm under every counting rule."""
         verdicts, clips = self.verdicts_of(arm)
-        return {
-            rule: evaluate([count_events(verdict, rule) for verdict in verdicts], clips, **options) for rule in RULES
-        }
+        return {rule: evaluate([count_events(v, rule) for v in verdicts], clips, **options) for rule in RULES}
 
     def claims_of(self, arm: str, **options: Any) -> dict[str, Rate]:
-        """Return an arm's mentions per event, and its claims of time, order and count per trace.
-
-        Args:
-            arm: Name of the arm.
-            **options: Options of the bootstrap (:func:`mpar2.cafe.metrics.evaluate`).
-        """
+        """Return an arm's mentions per event, and its claims of time, order and count per trace."""
         verdicts, clips = self.verdicts_of(arm)
         return evaluate([count_events(verdict) for verdict in verdicts], clips, table=CLAIM_METRICS, **options)
 
     def profile_of(self, arm: str, bins: int = 5) -> list[dict[str, Any]]:
-        """Return outcomes and errors along the traces of an arm; see :func:`mpar2.cafe.metrics.profile`.
-
-        Args:
-            arm: Name of the arm.
-            bins: Number of parts of equal length for each trace.
-
-        Returns:
-            One row for each part.
-        """
+        """Return outcomes and errors along the traces of an arm; see :func:`mpar2.cafe.metrics.profile`."""
         of_arm = [score for score in self.scores if score.arm == arm and score.chars]
         return profile([(s.outcome, s.chars) for s in of_arm if isinstance(s.outcome, Verdict)], bins)
 
@@ -193,14 +173,9 @@ class ScoreSet:
         for arm in self.arms():
             of_arm = [score for score in self.scores if score.arm == arm]
             reasons = Counter(s.outcome.reason for s in of_arm if isinstance(s.outcome, Unscored))
-            reason_counts = ", ".join(f"{n} {reason}" for reason, n in reasons.items())
-            head = f"{arm}: {len(of_arm) - sum(reasons.values())} of {len(of_arm)} traces scored"
-            sections.append(
-                head
-                + (f" ({reason_counts})" if reason_counts else "")
-                + "\n"
-                + table(dict(rates[arm]), self.of_arm(arm)[0])
-            )
+            counts = f" ({', '.join(f'{n} {reason}' for reason, n in reasons.items())})" if reasons else ""
+            head = f"{arm}: {len(of_arm) - sum(reasons.values())} of {len(of_arm)} traces scored{counts}"
+            sections.append(f"{head}\n{table(dict(rates[arm]), self.of_arm(arm)[0])}")
             # An arm without a verdict has no further tables.
             if not self.verdicts_of(arm)[0]:
                 continue
@@ -209,7 +184,8 @@ class ScoreSet:
             profiles |= errors_by_part(self.verdicts_of(arm)[0])
             sections.append(f"wrong mentions by kind of error, along the trace and by part\n{profile_table(profiles)}")
             claims = ", ".join(
-                f"{name.replace('_', ' ')} {_plain(rate)}" for name, rate in self.claims_of(arm, resamples=1).items()
+                f"{name.replace('_', ' ')} {'-' if rate.micro.estimate is None else f'{rate.micro.estimate:.2f}'}"
+                for name, rate in self.claims_of(arm, resamples=1).items()
             )
             n_unknown, n_known = self.coverage_of(arm)
             sections.append(
@@ -276,9 +252,6 @@ def against_truth(
         scores: Scores of the run.
         records: Lines of the run, by key.
         which: Kind of truth, as in :func:`mpar2.cafe.truth.choose_truth`.
-
-    Returns:
-        The selected scores, in order.
     """
     captions = read_captions(run)
     matches = []
@@ -299,12 +272,7 @@ class BatchJudgement:
 
 
 def request_key(judge: Judge, request: JudgeRequest) -> str:
-    """Return the hash of everything that a verdict depends on.
-
-    Args:
-        judge: The judge, of which name, model and prompt hash are used.
-        request: The request.
-    """
+    """Return the hash of everything that a verdict depends on."""
     content = asdict(request)
     if not request.truth.unsure:  # keeps the keys of verdicts from before ``unsure`` existed
         del content["truth"]["unsure"]
@@ -329,9 +297,6 @@ async def judge_all(
         journal: Journal of the outcomes; requests with an outcome in it are not judged again. None keeps no journal.
         in_flight: Number of concurrent requests.
         label: Label of a progress bar on stderr; None shows no bar.
-
-    Returns:
-        The outcomes, and the requests without a reply.
 
     Raises:
         StopRun: The run cannot continue; the outcomes so far are in the journal.
@@ -386,9 +351,6 @@ async def score_run(
         rule: Counting rule, one of :data:`mpar2.cafe.metrics.RULES`.
         truth: Kind of truth, as in :func:`mpar2.cafe.truth.choose_truth`.
 
-    Returns:
-        The scores.
-
     Raises:
         RunError: The run cannot be read.
         StopRun: The service cannot continue; the verdicts so far are kept.
@@ -402,20 +364,12 @@ async def score_run(
         batch = await judge_all(judge, requests, journal=journal, in_flight=in_flight, label=label)
     # Failed lines have no outcome and get no score, so that the next start judges them.
     outcomes = {**batch.outcomes, **unscored}
-    scores = tuple(
-        TraceScore(
-            record["key"],
-            record["id"],
-            record["arm"],
-            record["sample"],
-            outcomes[record["key"]],
-            record["item"]["audio"] or "",
-            len(record.get("text") or ""),
-        )
-        for record in records
-        if record["key"] in outcomes
-    )
-    score_set = ScoreSet(scores, batch.failed, str(canaries or "") or None, rule)
+    scores = []
+    for record in (record for record in records if record["key"] in outcomes):
+        names = (record[name] for name in ("key", "id", "arm", "sample"))
+        clip, chars = record["item"]["audio"] or "", len(record.get("text") or "")
+        scores.append(TraceScore(*names, outcomes[record["key"]], clip, chars))
+    score_set = ScoreSet(tuple(scores), batch.failed, str(canaries or "") or None, rule)
     write_lines(folder / SCORES, map(_line, score_set.scores))
     write_json(folder / METRICS, _summary(score_set, judge, limit, canaries))
     return score_set
@@ -502,6 +456,7 @@ def _line(score: TraceScore) -> dict[str, Any]:
 def _summary(score_set: ScoreSet, judge: Judge, limit: int | None, canaries: FlipReport | None) -> dict[str, Any]:
     verdicts = [score.outcome for score in score_set.scores if isinstance(score.outcome, Verdict)]
     versions = {verdict.model_version for verdict in verdicts if verdict.model_version}
+    arms = score_set.arms()
     return {
         "judge": judge.id,
         "model": judge.model,
@@ -521,37 +476,18 @@ def _summary(score_set: ScoreSet, judge: Judge, limit: int | None, canaries: Fli
         "lenient_replies": score_set.leniency[0],
         "replies": score_set.leniency[1],
         "rule": score_set.rule,
-        "rules": {
-            arm: {rule: rates_as_json(rates) for rule, rates in score_set.rules_of(arm).items()}
-            for arm in score_set.arms()
-        },
-        "claims": {arm: rates_as_json(score_set.claims_of(arm)) for arm in score_set.arms()},
-        "coverage": {
-            arm: dict(zip(("unknown", "known"), score_set.coverage_of(arm), strict=True)) for arm in score_set.arms()
-        },
-        "profile": {arm: score_set.profile_of(arm) for arm in score_set.arms()},
-        "errors_by_part": {arm: errors_by_part(score_set.verdicts_of(arm)[0]) for arm in score_set.arms()},
+        "rules": {arm: {r: rates_as_json(v) for r, v in score_set.rules_of(arm).items()} for arm in arms},
+        "claims": {arm: rates_as_json(score_set.claims_of(arm)) for arm in arms},
+        "coverage": {arm: dict(zip(("unknown", "known"), score_set.coverage_of(arm), strict=True)) for arm in arms},
+        "profile": {arm: score_set.profile_of(arm) for arm in arms},
+        "errors_by_part": {arm: errors_by_part(score_set.verdicts_of(arm)[0]) for arm in arms},
         "arms": {arm: rates_as_json(rates) for arm, rates in score_set.rates().items()},
     }
 
 
-def _plain(rate: Rate) -> str:
-    return "-" if rate.micro.estimate is None else f"{rate.micro.estimate:.2f}"
-
-
 def rates_as_json(rates: Mapping[str, Rate]) -> dict[str, Any]:
-    """Return rates as plain JSON values.
-
-    Args:
-        rates: Rates by metric.
-    """
+    """Return rates as plain JSON values."""
     return {
-        name: {
-            "micro": rate.micro._asdict(),
-            "macro": rate.macro._asdict(),
-            "numerator": rate.numerator,
-            "denominator": rate.denominator,
-            "undefined": rate.undefined,
-        }
+        name: rate._asdict() | {"micro": rate.micro._asdict(), "macro": rate.macro._asdict()}
         for name, rate in rates.items()
     }

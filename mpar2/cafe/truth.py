@@ -24,9 +24,6 @@ class TruthError(MPAR2Error, ValueError):
 def truth_of(item: Item) -> Truth | None:
     """Return the truth of an item.
 
-    Args:
-        item: An item with events, a caption, or neither.
-
     Returns:
         A truth with its events, else with its caption, else None.
     """
@@ -78,9 +75,6 @@ def truth_from_json(data: Any) -> Truth:
     Args:
         data: A list of labels or of ``{"label", "onset_s", "offset_s", "level_db"}``, or an object with ``events`` (or
             MMAR's ``cue``) or ``caption`` and, if it is known, ``truth_origin``.
-
-    Returns:
-        The truth.
 
     Raises:
         TruthError: The data is none of these; the message names the event.

@@ -67,9 +67,6 @@ class ItemSet:
     def audio_path(self, item: Item) -> Path:
         """Return the path of an item's audio file.
 
-        Args:
-            item: An item of the set.
-
         Returns:
             Its path under ``audio_root``, or the bare file name there (flat downloads).
         """
@@ -82,9 +79,6 @@ class ItemSet:
 
         Args:
             count: Number of items; None for all.
-
-        Returns:
-            The set of these items, with its own fingerprint.
 
         Raises:
             ItemsError: ``count`` is below 1.
@@ -223,10 +217,6 @@ def read_json_array(source: Path) -> list[Any]:
 def id_of(entry: Mapping[str, Any], where: str) -> str:
     """Return the entry's ``id``, a number or a string, as a string.
 
-    Args:
-        entry: An object of the question file.
-        where: Name of the entry in messages.
-
     Raises:
         ItemsError: The entry has no id.
     """
@@ -238,12 +228,6 @@ def id_of(entry: Mapping[str, Any], where: str) -> str:
 
 def text_of(entry: Mapping[str, Any], key: str, where: str, *, needed: bool = True) -> str | None:
     """Return the string under a key; a blank one counts as missing.
-
-    Args:
-        entry: An object of the question file.
-        key: Name of the field.
-        where: Name of the entry in messages.
-        needed: Whether a missing string is an error; else it is None.
 
     Raises:
         ItemsError: A needed string is missing, or the value is not a string.
@@ -260,11 +244,6 @@ def text_of(entry: Mapping[str, Any], key: str, where: str, *, needed: bool = Tr
 
 def choice_texts(entry: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
     """Return the choices under a key.
-
-    Args:
-        entry: An object of the question file.
-        key: Name of the field.
-        where: Name of the entry in messages.
 
     Raises:
         ItemsError: The value is not a list of at least two strings.

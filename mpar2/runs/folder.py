@@ -52,13 +52,7 @@ class RunLimits:
     max_zip_entries: int = 5000
 
 
-_OWN_LIMITS = RunLimits(
-    max_bytes=1 << 50,
-    max_lines=1 << 40,
-    max_line_bytes=16_000_000,
-    max_manifest_bytes=64_000_000,
-    max_zip_entries=1 << 40,
-)
+OWN_LIMITS = RunLimits(1 << 50, 1 << 40, 16_000_000, 64_000_000, 1 << 40)
 
 
 @dataclass
@@ -184,7 +178,7 @@ def read_run(source: str | Path, limits: RunLimits | None = None) -> Run:
     Raises:
         RunError: The source is no run, or exceeds a limit.
     """
-    path, limits = Path(source), limits or _OWN_LIMITS
+    path, limits = Path(source), limits or OWN_LIMITS
     if path.is_dir():
         return _from_folder(path, limits)
     if not path.is_file():
@@ -196,7 +190,7 @@ def read_run(source: str | Path, limits: RunLimits | None = None) -> Run:
     return Run(name, {}, None, {path.name: lambda: open_lines(path, limits.max_bytes)}, limits)
 
 
-def open_lines(path: Path, max_bytes: int = _OWN_LIMITS.max_bytes) -> BinaryIO:
+def open_lines(path: Path, max_bytes: int = OWN_LIMITS.max_bytes) -> BinaryIO:
     """Open a file of lines, compressed (``.gz``) or not, for reading.
 
     Args:
@@ -291,11 +285,6 @@ def _from_zip(path: Path, limits: RunLimits) -> Run:
 
 def open_member(path: Path, info: zipfile.ZipInfo, max_bytes: int) -> BinaryIO:
     """Open a file of lines in a zip, compressed (``.gz``) or not, for reading.
-
-    Args:
-        path: The zip.
-        info: The file's entry.
-        max_bytes: Largest unpacked size.
 
     Raises:
         RunError: The zip is damaged.

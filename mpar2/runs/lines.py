@@ -77,11 +77,6 @@ def load_json(data: bytes, where: str) -> dict[str, Any]:
 def write_json(path: Path, value: Any, *, replace: bool = True) -> bool:
     """Write a value as indented JSON, atomically.
 
-    Args:
-        path: The file.
-        value: Plain JSON values.
-        replace: Whether an existing file is replaced.
-
     Returns:
         False if an existing file was kept.
 
@@ -93,10 +88,6 @@ def write_json(path: Path, value: Any, *, replace: bool = True) -> bool:
 
 def write_lines(path: Path, values: Iterable[Any]) -> None:
     """Write values as lines of JSON, atomically.
-
-    Args:
-        path: The file; an existing one is replaced.
-        values: Plain JSON values, one per line.
 
     Raises:
         RunError: The file cannot be written.

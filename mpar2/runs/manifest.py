@@ -25,7 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from mpar2 import __version__
+from mpar2.question import short_repr
 from mpar2.runs.lines import RunError
+from mpar2.runs.record import is_number
 
 __all__ = ["FORMAT", "VERSION", "build_manifest", "check_manifest", "differences", "environment", "weights_hash"]
 
@@ -34,6 +36,7 @@ VERSION = 1
 _NOT_COMPARED = ("created", "environment")
 _PACKAGES = ("torch", "transformers", "peft", "numpy", "openai", "google-genai")
 _WHOLE_FILE_BYTES = 64_000_000
+_LARGEST = 1e15  # no count or setting is larger
 _MAX_ARMS, _MAX_NAME = 1000, 200  # of an arm's name: as in a line of the run
 _ARM_NUMBERS = ("max_new_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "samples", "items")
 _ARM_TEXTS = ("model", "adapter", "mode", "audio", "perception", "prompt_hash", "model_hash", "adapter_hash")
@@ -71,18 +74,13 @@ def build_manifest(
 def check_manifest(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Check a manifest before it is used.
 
-    Args:
-        raw: The decoded file.
-        where: Name of the manifest in messages.
-
     Raises:
         RunError: It has another version, or a value of a wrong type.
     """
 
     def need(right: bool, name: str, value: Any, kind: str) -> None:
         if not right:
-            text = repr(value) if len(repr(value)) <= 60 else repr(value)[:59] + "…"
-            raise RunError(f"{where}/manifest.json: '{name}' is {text}; {kind} is needed")
+            raise RunError(f"{where}/manifest.json: '{name}' is {short_repr(value)}; {kind} is needed")
 
     if raw.get("format") != FORMAT:
         raise RunError(f"{where}/manifest.json is of another program: its format is {str(raw.get('format'))[:60]!r}")
@@ -98,26 +96,18 @@ def check_manifest(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
     for arm in arms:
         need(0 < len(arm["name"]) <= _MAX_NAME, "name", arm["name"], f"a text of at most {_MAX_NAME} characters")
         for name in _ARM_NUMBERS:
-            need(arm.get(name) is None or _is_number(arm[name]), name, arm.get(name), "a number")
+            need(arm.get(name) is None or is_number(arm[name], _LARGEST), name, arm.get(name), "a number")
         for name in _ARM_TEXTS:
             need(isinstance(arm.get(name), str | None), name, arm.get(name), "a text")
     for name in ("name", "version", "fingerprint", "file"):
         need(isinstance(benchmark.get(name), str | int | None), name, benchmark.get(name), "a text")
-    need(raw.get("seed") is None or _is_number(raw["seed"]), "seed", raw.get("seed"), "a number")
+    need(raw.get("seed") is None or is_number(raw["seed"], _LARGEST), "seed", raw.get("seed"), "a number")
     need(isinstance(raw.get("environment"), dict | None), "environment", raw.get("environment"), "an object")
     return dict(raw)
 
 
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < 1e15  # no count or setting is larger; false for NaN
-
-
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Compare two manifests, without ``created`` and ``environment``.
-
-    Args:
-        old: The manifest of a run.
-        new: The manifest to compare it with.
 
     Returns:
         One line for each difference; empty for manifests of one run.
@@ -125,14 +115,12 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     >>> differences({"seed": 1, "created": "a"}, {"seed": 2, "created": "b"})
     ['seed: 1, now 2']
     """
-    old_values = dict(_leaves({name: value for name, value in old.items() if name not in _NOT_COMPARED}))
-    new_values = dict(_leaves({name: value for name, value in new.items() if name not in _NOT_COMPARED}))
-    missing = "nothing"
-    return [
-        f"{name}: {old_values.get(name, missing)!s}, now {new_values.get(name, missing)!s}"
-        for name in dict.fromkeys([*old_values, *new_values])
-        if old_values.get(name, missing) != new_values.get(name, missing)
-    ]
+    values = []
+    for manifest in (old, new):
+        compared = {name: value for name, value in manifest.items() if name not in _NOT_COMPARED}
+        values.append(dict(_leaves(compared)))
+    pairs = {name: [leaves.get(name, "nothing") for leaves in values] for name in values[0] | values[1]}
+    return [f"{name}: {before!s}, now {after!s}" for name, (before, after) in pairs.items() if before != after]
 
 
 def environment() -> dict[str, Any]:

@@ -19,29 +19,29 @@ fields are dropped.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Any
 
-from mpar2.question import MAX_LABEL_CHARS, MAX_TEXT_CHARS, Item, QuestionError, item_from_json, item_to_json
+from mpar2.question import (
+    MAX_LABEL_CHARS,
+    MAX_TEXT_CHARS,
+    Item,
+    QuestionError,
+    item_from_json,
+    item_to_json,
+    short_repr,
+)
 from mpar2.runs.lines import RunError
 
-__all__ = ["kind_of_message", "MAX_TEXT_CHARS", "check_record", "item_of", "record_key"]
+__all__ = ["kind_of_message", "MAX_TEXT_CHARS", "check_record", "is_number", "item_of", "record_key"]
 
 _MAX_NUMBERS = 2_000_000  # of one attention record
 
 
 def record_key(id: str, arm: str, sample: int) -> str:
     """Return the key of a line. Arm names have no "|", so it can be parsed from its end.
-
-    Args:
-        id: Id of the item.
-        arm: Name of the arm.
-        sample: Number of the answer, from 0.
-
-    Returns:
-        The key.
 
     >>> record_key("a|b", "base", 0)
     'a|b|base|0'
@@ -50,14 +50,7 @@ def record_key(id: str, arm: str, sample: int) -> str:
 
 
 def item_of(record: Mapping[str, Any]) -> Item:
-    """Return the item of a line.
-
-    Args:
-        record: A line of a run.
-
-    Returns:
-        The item.
-    """
+    """Return the item of a line."""
     return item_from_json(record["item"], id=record["id"])
 
 
@@ -76,17 +69,14 @@ def kind_of_message(message: str) -> str:
 def check_record(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return the known fields of a line, each of the right type and within its limits.
 
-    Args:
-        raw: The object of the line, untrusted.
-        where: Name of the line in messages.
-
     Raises:
         RunError: A field is missing or invalid, or fields contradict each other.
     """
     record: dict[str, Any] = {}
     for name, check in _FIELDS.items():
+        value = raw.get(name)
         try:
-            record[name] = check(raw.get(name))
+            record[name] = None if value is None and name not in _REQUIRED else check(value)
         except ValueError as error:
             raise RunError(f"{where}: '{name}' {error}") from None
     if record["key"] != record_key(record["id"], record["arm"], record["sample"]):
@@ -98,61 +88,53 @@ def check_record(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
     return record
 
 
-def _text(limit: int, *, needed: bool = False) -> Callable[[Any], str | None]:
-    def check(value: Any) -> str | None:
-        if value is None and not needed:
-            return None
+def _text(limit: int, *, empty: bool = True) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
         if not isinstance(value, str):
-            raise ValueError(f"is {_quote(value)}; a text is needed")
+            raise ValueError(f"is {short_repr(value)}; a text is needed")
         if len(value) > limit:
             raise ValueError(f"has {len(value):,} characters; the limit is {limit:,}")
-        if needed and not value:
+        if not value and not empty:
             raise ValueError("is empty")
         return value
 
     return check
 
 
-def _one_of(*words: str, needed: bool = False) -> Callable[[Any], str | None]:
-    def check(value: Any) -> str | None:
-        if value is None and not needed:
-            return None
+def _one_of(*words: str) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
         if value not in words:
-            raise ValueError(f"is {_quote(value)}; it must be one of {', '.join(words)}")
+            raise ValueError(f"is {short_repr(value)}; it must be one of {', '.join(words)}")
         return value
 
     return check
 
 
-def _count(limit: int, *, needed: bool = False) -> Callable[[Any], int | None]:
-    def check(value: Any) -> int | None:
-        if value is None and not needed:
-            return None
+def _count(limit: int) -> Callable[[Any], int]:
+    def check(value: Any) -> int:
         if type(value) is not int or not 0 <= value <= limit:
-            raise ValueError(f"is {_quote(value)}; a whole number from 0 to {limit:,} is needed")
+            raise ValueError(f"is {short_repr(value)}; a whole number from 0 to {limit:,} is needed")
         return value
 
     return check
 
 
-def _seconds(value: Any) -> float | None:
-    if value is None:
-        return None
-    if not _is_number(value) or not 0 <= value <= 1e9:
-        raise ValueError(f"is {_quote(value)}; a number of seconds is needed")
+def _seconds(value: Any) -> float:
+    if not is_number(value) or not 0 <= value <= 1e9:
+        raise ValueError(f"is {short_repr(value)}; a number of seconds is needed")
     return float(value)
 
 
-def _day(value: Any) -> float | None:
+def _day(value: Any) -> float:
     """Check the duration of a recording in seconds, which becomes an axis of plots."""
-    if value is not None and _seconds(value) > 86_400:  # type: ignore[operator]
-        raise ValueError(f"is {_quote(value)}; a recording has at most a day (86,400 s)")
+    if _seconds(value) > 86_400:
+        raise ValueError(f"is {short_repr(value)}; a recording has at most a day (86,400 s)")
     return _seconds(value)
 
 
 def _item(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError(f"is {_quote(value)}; an object is needed")
+        raise ValueError(f"is {short_repr(value)}; an object is needed")
     try:
         item = item_from_json(value, id="")
     except QuestionError as error:
@@ -162,26 +144,18 @@ def _item(value: Any) -> dict[str, Any]:
     return data
 
 
-def _ends(value: Any) -> list[int] | None:
-    if value is None:
-        return None
+def _ends(value: Any) -> list[int]:
     if not isinstance(value, list) or len(value) > MAX_TEXT_CHARS or not all(type(end) is int for end in value):
         raise ValueError("must be a list of whole numbers")
-    if (
-        value
-        and not (value[0] >= 0 and value[-1] <= MAX_TEXT_CHARS)
-        or any(a > b for a, b in zip(value, value[1:], strict=False))
-    ):
+    if any(a > b for a, b in pairwise((0, *value, MAX_TEXT_CHARS))):
         raise ValueError("must not fall, and must lie within the text")
     return value
 
 
-def _numbers(value: Any) -> dict[str, Any] | None:
+def _numbers(value: Any) -> dict[str, Any]:
     """Check the attention of a record: names mapped to numbers, strings, and (nested) lists of numbers."""
-    if value is None:
-        return None
     if not isinstance(value, dict) or len(value) > 64:
-        raise ValueError(f"is {_quote(value)}; an object of a few lists is needed")
+        raise ValueError(f"is {short_repr(value)}; an object of a few lists is needed")
     budget = _MAX_NUMBERS
     stack: list[tuple[Any, int]] = [(inner, 0) for inner in value.values()]
     while stack:
@@ -193,35 +167,30 @@ def _numbers(value: Any) -> dict[str, Any] | None:
             stack.extend((element, depth + 1) for element in inner)
         elif isinstance(inner, str):
             _text(MAX_LABEL_CHARS)(inner)
-        elif not (inner is None or isinstance(inner, bool) or _is_number(inner)):
-            raise ValueError(f"holds {_quote(inner)}; numbers, short texts and lists of numbers are allowed")
+        elif not (inner is None or isinstance(inner, bool) or is_number(inner)):
+            raise ValueError(f"holds {short_repr(inner)}; numbers, short texts and lists of numbers are allowed")
     return value
 
 
 def _warnings(value: Any) -> list[str] | None:
-    if value is None or value == []:
-        return None
     if not isinstance(value, list) or len(value) > 20 or not all(isinstance(line, str) for line in value):
-        raise ValueError(f"is {_quote(value)}; a list of at most 20 texts is needed")
-    return [line[:500] for line in value]
+        raise ValueError(f"is {short_repr(value)}; a list of at most 20 texts is needed")
+    return [line[:500] for line in value] or None
 
 
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < 1e300 and math.isfinite(value)
-
-
-def _quote(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:59] + "…"
+def is_number(value: Any, limit: float = 1e300) -> bool:
+    """Return whether a value is a number, not a bool, below a limit; NaN is none."""
+    return type(value) in (int, float) and abs(value) < limit
 
 
 _LABEL, _TEXT = _text(MAX_LABEL_CHARS), _text(MAX_TEXT_CHARS)
+_REQUIRED = {"key", "id", "arm", "sample", "status", "item"}
 _FIELDS: dict[str, Callable[[Any], Any]] = {
-    "key": _text(MAX_LABEL_CHARS, needed=True),
-    "id": _text(MAX_LABEL_CHARS, needed=True),
-    "arm": _text(200, needed=True),
-    "sample": _count(1_000_000, needed=True),
-    "status": _one_of("ok", "error", needed=True),
+    "key": _text(MAX_LABEL_CHARS, empty=False),
+    "id": _text(MAX_LABEL_CHARS, empty=False),
+    "arm": _text(200, empty=False),
+    "sample": _count(1_000_000),
+    "status": _one_of("ok", "error"),
     "error": _LABEL,
     "item": _item,
     "text": _TEXT,

@@ -56,9 +56,6 @@ def label_families() -> Mapping[str, str | None]:
 def label_of(name: str) -> str | None:
     """Return the tagger's label for a name of a sound, or None where it has none.
 
-    Args:
-        name: Any name or description of a sound.
-
     >>> label_of("a dog barking"), label_of("plucked strings"), label_of("justice")
     ('dog bark', 'guitar', None)
     """

@@ -44,12 +44,7 @@ class EventSettings:
     label_offsets: Mapping[str, float] = field(default_factory=dict)  # added for labels with another accuracy
 
     def confidence(self, score: float, label: str) -> float:
-        """Return the calibrated confidence of an event: the share of right events with such a score and label.
-
-        Args:
-            score: Peak score of the event, in [0, 1].
-            label: Label of the event.
-        """
+        """Return the calibrated confidence of an event: the share of right events with such a score and label."""
         score = min(max(score, 1e-6), 1 - 1e-6)
         logit = self.slope * math.log(score / (1 - score)) + self.offset + self.label_offsets.get(label, 0.0)
         return 1 / (1 + math.exp(-logit))
@@ -91,9 +86,6 @@ class ErrorProfile:
         """Return the shares of events of one name that the tagger drops, and that it renames.
 
         They are those of the label where it had at least ten events, else those of all labels.
-
-        Args:
-            name: Name of a sound.
         """
         drop, swap = self.damage["drop"], self.damage["swap"]
         counts = self.labels.get(label_of(name) or "")

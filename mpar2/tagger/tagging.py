@@ -64,9 +64,6 @@ class Tagging:
 def tag(clip: Clip) -> Tagging:
     """Tag a clip.
 
-    Args:
-        clip: Clip, mono at 16 kHz (``mpar2.audio.load_clip`` reads any format).
-
     Returns:
         Events and unsure events, with times within the clip. Silence has none.
     """

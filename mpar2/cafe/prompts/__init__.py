@@ -14,20 +14,10 @@ __all__ = ["packaged_json", "load_prompt"]
 
 
 def load_prompt(name: str, version: int = 1) -> str:
-    """Return the text of a prompt.
-
-    Args:
-        name: Name of the file, without version and suffix.
-        version: Version of the wording.
-    """
+    """Return the text of a prompt."""
     return files(__name__).joinpath(f"{name}.v{version}.txt").read_text(encoding="utf-8").strip()
 
 
 def packaged_json(name: str, version: int = 1) -> Any:
-    """Return the data of a JSON file beside the prompts.
-
-    Args:
-        name: Name of the file, without version and suffix.
-        version: Version of the content.
-    """
+    """Return the data of a JSON file beside the prompts."""
     return json.loads(files(__name__).joinpath(f"{name}.v{version}.json").read_text(encoding="utf-8"))

@@ -83,10 +83,6 @@ class Agreement:
 def pair_mentions(first: Sequence[Mention], second: Sequence[Mention]) -> list[tuple[int, int]]:
     """Pair mentions that share characters, largest intersection over union first.
 
-    Args:
-        first: Mentions of one judge.
-        second: Mentions of the other judge, on the same trace.
-
     Returns:
         Pairs of indices; no mention is in two pairs.
     """
@@ -110,14 +106,6 @@ def pair_mentions(first: Sequence[Mention], second: Sequence[Mention]) -> list[t
 
 def compare_scores(first: Sequence[TraceScore], second: Sequence[TraceScore], **options: Any) -> Agreement:
     """Compute the agreement of two score sets of one run, with intervals clustered by clip.
-
-    Args:
-        first: Scores of the reference side.
-        second: Scores of the other side.
-        **options: Options of the bootstrap (:func:`agreement`).
-
-    Returns:
-        The agreement.
 
     Raises:
         ScoreError: The two have no scored trace in common, or come from different runs.
@@ -166,13 +154,10 @@ def agreement(
         level: Confidence level of the intervals.
         resamples: Number of bootstrap resamples.
         seed: Seed of the bootstrap.
-
-    Returns:
-        The agreement.
     """
     options: dict[str, Any] = {"groups": groups, "level": level, "resamples": resamples, "seed": seed}
     # Counts by trace, so that the bootstrap can resample clips.
-    n = len(KINDS)
+    n, kinds = len(KINDS), list(enumerate(KINDS))
     confusion = np.zeros((len(pairs), n, n), dtype=np.int64)
     by_first = np.zeros((len(pairs), n), dtype=np.int64)
     by_second = np.zeros((len(pairs), n), dtype=np.int64)
@@ -180,30 +165,27 @@ def agreement(
     disagreements: list[Disagreement] = []
     for row, (a, b) in enumerate(pairs):
         matches = pair_mentions(a.mentions, b.mentions)
+        first, second = ([KINDS.index(mention.kind) for mention in verdict.mentions] for verdict in (a, b))
         for i, j in matches:
-            confusion[row, _kind_index(a.mentions[i]), _kind_index(b.mentions[j])] += 1
-        for mention in a.mentions:
-            by_first[row, _kind_index(mention)] += 1
-        for mention in b.mentions:
-            by_second[row, _kind_index(mention)] += 1
+            confusion[row, first[i], second[j]] += 1
+        by_first[row] = np.bincount(first, minlength=n)
+        by_second[row] = np.bincount(second, minlength=n)
         # Missed events are comparable only where both have the same targets.
         if a.targets == b.targets:
             for event in range(len(a.targets)):
                 missed[row, int(event in a.missed), int(event in b.missed)] += 1
         disagreements += _disagreements(keys[row], a, b, matches)
-    diagonal = confusion[:, range(n), range(n)]
+    diagonal, paired = confusion[:, range(n), range(n)], confusion.sum(axis=(1, 2))
     return Agreement(
         traces=len(pairs),
         left_out=left_out,
         confusion=confusion.sum(axis=0),
-        precision={
-            kind: bootstrap_interval(diagonal[:, k], by_second[:, k], **options) for k, kind in enumerate(KINDS)
-        },
-        recall={kind: bootstrap_interval(diagonal[:, k], by_first[:, k], **options) for k, kind in enumerate(KINDS)},
+        precision={kind: bootstrap_interval(diagonal[:, k], by_second[:, k], **options) for k, kind in kinds},
+        recall={kind: bootstrap_interval(diagonal[:, k], by_first[:, k], **options) for k, kind in kinds},
         kappa=_kappa_interval(confusion, options),
         kappa_missed=_kappa_interval(missed, options),
-        listed_by_second=bootstrap_interval(confusion.sum(axis=(1, 2)), by_first.sum(axis=1), **options),
-        listed_by_first=bootstrap_interval(confusion.sum(axis=(1, 2)), by_second.sum(axis=1), **options),
+        listed_by_second=bootstrap_interval(paired, by_first.sum(axis=1), **options),
+        listed_by_first=bootstrap_interval(paired, by_second.sum(axis=1), **options),
         disagreements=tuple(disagreements),
     )
 
@@ -244,18 +226,16 @@ def _kappa_interval(confusion: NDArray[np.int64], options: dict[str, Any]) -> In
 
 
 def _disagreements(key: str, a: Verdict, b: Verdict, matches: Sequence[tuple[int, int]]) -> list[Disagreement]:
-    disagreements = []
-    for i, j in matches:
-        x, y = a.mentions[i], b.mentions[j]
-        if x.kind is not y.kind:
-            disagreements.append(Disagreement(key, x.quote, str(x.kind), str(y.kind), x.reason, y.reason))
     first_matched, second_matched = {i for i, _ in matches}, {j for _, j in matches}
-    for i, mention in enumerate(a.mentions):
-        if i not in first_matched:
-            disagreements.append(Disagreement(key, mention.quote, str(mention.kind), "unlisted", mention.reason, ""))
-    for j, mention in enumerate(b.mentions):
-        if j not in second_matched:
-            disagreements.append(Disagreement(key, mention.quote, "unlisted", str(mention.kind), "", mention.reason))
+    pairs: list[tuple[Mention | None, Mention | None]] = [(a.mentions[i], b.mentions[j]) for i, j in matches]
+    pairs += [(mention, None) for i, mention in enumerate(a.mentions) if i not in first_matched]
+    pairs += [(None, mention) for j, mention in enumerate(b.mentions) if j not in second_matched]
+    disagreements = []
+    for pair in pairs:
+        kinds = [str(mention.kind) if mention else "unlisted" for mention in pair]
+        if kinds[0] != kinds[1]:
+            quote = next(mention.quote for mention in pair if mention)
+            disagreements.append(Disagreement(key, quote, *kinds, *(m.reason if m else "" for m in pair)))
     return disagreements
 
 
@@ -264,13 +244,7 @@ def _quotes_agree(a: Verdict, b: Verdict) -> bool:
     for i, j in pair_mentions(a.mentions, b.mentions):
         x, y = a.mentions[i], b.mentions[j]
         start, stop = max(x.chars.start, y.chars.start), min(x.chars.stop, y.chars.stop)
-        if (
-            x.quote[start - x.chars.start : stop - x.chars.start]
-            != y.quote[start - y.chars.start : stop - y.chars.start]
-        ):
+        shared = [m.quote[start - m.chars.start : stop - m.chars.start] for m in (x, y)]
+        if shared[0] != shared[1]:
             return False
     return True
-
-
-def _kind_index(mention: Mention) -> int:
-    return KINDS.index(mention.kind)

@@ -143,9 +143,6 @@ async def flip_rate(judge: Judge, canaries: list[Canary] | None = None) -> FlipR
     Args:
         judge: The judge under test.
         canaries: The canaries; None takes those of the package.
-
-    Returns:
-        The report.
     """
     canaries = load_canaries() if canaries is None else canaries
     requests = list(dict.fromkeys(request for canary in canaries for request in (canary.clean, canary.attacked)))
@@ -170,16 +167,8 @@ async def flip_rate(judge: Judge, canaries: list[Canary] | None = None) -> FlipR
         assert isinstance(clean, Verdict) and isinstance(attacked, Verdict)
         counts[canary.control] += len(clean.mentions)
         flips[canary.control] += _flips(canary.name, clean, attacked)
-    return FlipReport(
-        counts[False],
-        tuple(flips[False]),
-        counts[True],
-        tuple(flips[True]),
-        len(canaries),
-        tuple(unscored),
-        len(right),
-        sum(right),
-    )
+    by_attack = [field for control in (False, True) for field in (counts[control], tuple(flips[control]))]
+    return FlipReport(*by_attack, len(canaries), tuple(unscored), len(right), sum(right))
 
 
 def _kind_at(span: Span, mentions: Sequence[Mention]) -> str:

@@ -25,6 +25,7 @@ from mpar2.cafe.rules.judge import annotate
 from mpar2.cafe.rules.vocabulary import absent_classes
 from mpar2.cafe.schema import JudgeRequest, Truth
 from mpar2.question import Event
+from mpar2.statistics import Interval
 from mpar2.tagger.names import label_of
 from mpar2.tagger.profile import ErrorProfile, errors
 
@@ -52,9 +53,6 @@ def damage_truth(truth: Truth, damage: Damage, rate: float, key: str, seed: int 
         rate: Probability that an event is damaged, in [0, 1].
         key: Key of the draws beside the seed: the clip.
         seed: Seed of the draws.
-
-    Returns:
-        The damaged truth.
 
     Raises:
         ValueError: The truth is a caption, or the damage or rate is unknown.
@@ -161,22 +159,18 @@ def damage_report(
 
 
 def damage_table(rows: Sequence[DamageRow]) -> str:
-    """Format the pooled rates as a text table, one line for each damage and rate.
-
-    Args:
-        rows: Rows of :func:`damage_report`.
-    """
+    """Format the pooled rates as a text table, one line for each damage and rate."""
     names = ("acc_per", "err_per", "err_use", "err_omit", "recall", "f1")
     lines = [f"{'damage':8}{'rate':>6}" + "".join(f"{name:>24}" for name in names)]
     for damage, rate, rates in rows:
-        cells = []
-        for name in names:
-            micro = rates[name].micro
-            estimate = "-" if micro.estimate is None else f"{micro.estimate:.3f}"
-            cells.append(estimate + ("" if micro.low is None else f" ({micro.low:.3f}-{micro.high:.3f})"))
         share = "-" if rate is None else f"{rate:.0%}"
-        lines.append(f"{damage:8}{share:>6}" + "".join(f"{cell:>24}" for cell in cells))
+        lines.append(f"{damage:8}{share:>6}" + "".join(f"{_cell(rates[name].micro):>24}" for name in names))
     return "\n".join(lines)
+
+
+def _cell(micro: Interval) -> str:
+    estimate = "-" if micro.estimate is None else f"{micro.estimate:.3f}"
+    return estimate + ("" if micro.low is None else f" ({micro.low:.3f}-{micro.high:.3f})")
 
 
 def _event_at(event: Event, label: str, onset_s: float) -> Event:

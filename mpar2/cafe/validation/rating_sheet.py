@@ -108,12 +108,6 @@ def choose_units(
     The sample is balanced because misused and hallucinated mentions may be rare, and then shuffled, so that the order
     is uninformative.
 
-    Args:
-        scores: Scores of one run.
-        records: Lines of the run, by key.
-        n: Number of mentions.
-        seed: Seed of the sample.
-
     Returns:
         At most ``n`` units, in random order.
 
@@ -129,22 +123,17 @@ def choose_units(
             continue
         record = records[score.key]
         item = record["item"]
+        fields = (
+            score.key,
+            score.id,
+            item["audio"],
+            item["question"],
+            tuple(item.get("choices") or ()),
+            record["text"],
+        )
         for mention in score.outcome.mentions:
             span = mention.chars
-            choices = tuple(item.get("choices") or ())
-            pools[mention.kind].append(
-                Unit(
-                    _unit_id(score, span),
-                    score.key,
-                    score.id,
-                    item["audio"],
-                    item["question"],
-                    choices,
-                    record["text"],
-                    span.start,
-                    span.stop,
-                )
-            )
+            pools[mention.kind].append(Unit(_unit_id(score, span), *fields, span.start, span.stop))
     # Take one of each kind in turn until there are enough.
     for pool in pools.values():
         rng.shuffle(pool)
@@ -164,9 +153,6 @@ def sheet_html(units: Sequence[Unit], audio_of: Callable[[str], bytes]) -> str:
         units: The mentions to rate.
         audio_of: Returns the WAV bytes of a clip by name; each clip is embedded once.
 
-    Returns:
-        The page as HTML.
-
     Raises:
         ScoreError: There is no mention.
     """
@@ -177,8 +163,7 @@ def sheet_html(units: Sequence[Unit], audio_of: Callable[[str], bytes]) -> str:
     data = {
         "format": FORMAT,
         "sheet": hashlib.sha256("|".join(unit.id for unit in units).encode()).hexdigest()[:16],
-        "kinds": [[str(kind), _KIND_TEXTS[kind]] for kind in MentionKind]
-        + [[CANNOT_TELL, "the clip does not settle it"]],
+        "kinds": [*map(list, _KIND_TEXTS.items()), [CANNOT_TELL, "the clip does not settle it"]],
         "rules": decision_text(),
         "audio": list(sounds.values()),
         "units": [
@@ -207,9 +192,6 @@ def sheet_html(units: Sequence[Unit], audio_of: Callable[[str], bytes]) -> str:
 def read_ratings(path: str | Path) -> Ratings:
     """Read the file that a rating sheet saved.
 
-    Args:
-        path: Path of the file.
-
     Raises:
         ScoreError: The file has another form.
     """
@@ -230,14 +212,6 @@ def read_ratings(path: str | Path) -> Ratings:
 
 def rate_judge(ratings: Ratings, scores: Sequence[TraceScore], **options: Any) -> RatingsReport:
     """Compare a judge with a person; intervals are clustered by clip.
-
-    Args:
-        ratings: Ratings of the person.
-        scores: Scores of the judge, on the same run.
-        **options: Options of the bootstrap (:func:`mpar2.statistics.bootstrap_interval`).
-
-    Returns:
-        The report.
 
     Raises:
         ScoreError: No rated mention is among the scores.
@@ -260,9 +234,6 @@ def rate_person(ratings: Ratings, other: Ratings, **options: Any) -> RatingsRepo
         ratings: Ratings of the first person.
         other: Ratings of the second person, in the judge's place in the report.
         **options: Options of the bootstrap (:func:`mpar2.statistics.bootstrap_interval`).
-
-    Returns:
-        The report.
 
     Raises:
         ScoreError: The two have no mention in common.
@@ -296,12 +267,11 @@ def _report(ratings: Ratings, by_unit: Mapping[str, tuple[str, str]], options: d
         return kappa(pairs.sum(axis=1).reshape(-1, len(KINDS), len(KINDS)))
 
     right = (person == judge).astype(float)
-    rates = {}
-    for side, kinds_of_side in (("precision", judge), ("recall", person)):
-        rates[side] = {
-            kind: bootstrap_interval(right * (kinds_of_side == k), (kinds_of_side == k).astype(float), **options)
-            for k, kind in enumerate(KINDS)
-        }
+
+    def rates(side: np.ndarray) -> dict[str, Interval]:
+        masks = {kind: (side == k).astype(float) for k, kind in enumerate(KINDS)}
+        return {kind: bootstrap_interval(right * mask, mask, **options) for kind, mask in masks.items()}
+
     return RatingsReport(
         rater=ratings.rater,
         units=len(units),
@@ -309,8 +279,8 @@ def _report(ratings: Ratings, by_unit: Mapping[str, tuple[str, str]], options: d
         unrated=None if ratings.mentions is None else ratings.mentions - len(ratings.kinds),
         agreement=bootstrap_interval(right, **options),
         kappa=bootstrap_statistic(statistic, person, judge, **options),
-        precision=rates["precision"],
-        recall=rates["recall"],
+        precision=rates(judge),
+        recall=rates(person),
         confusion=confusion,
     )
 
