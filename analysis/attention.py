@@ -26,11 +26,6 @@ _MIN_SHARE = 0.05
 def along(table: RunTable, position: Literal["relative", "absolute"], corrected: bool) -> pd.DataFrame:
     """Average the attention ratio of traces at each position.
 
-    Args:
-        table: The runs.
-        position: "relative" (twentieths of a trace) or "absolute" (blocks of 16 tokens).
-        corrected: Take the length-corrected ratio instead of the raw one.
-
     Returns:
         A row for each arm and position: position (middle of the bin, as a share or in tokens), value with low and high
         (95 % over clips), items, clips, traces.

@@ -30,11 +30,6 @@ _CURVE += ["traces", "scored", "null"]
 def bin_edges(lengths: _Floats, binning: str, bins: int) -> _Floats:
     """Compute the edges of length bins.
 
-    Args:
-        lengths: Lengths of traces in tokens, (n,).
-        binning: Name of the binning.
-        bins: Number of bins.
-
     Returns:
         Increasing edges; bin i holds ``edges[i] <= length < edges[i + 1]``, the last one its upper end too.
     """

@@ -74,10 +74,6 @@ def frontier(table: RunTable) -> pd.DataFrame:
 def votes(part: pd.DataFrame, samples: int) -> list[tuple[dict[str, Any], pd.DataFrame]]:
     """Compute the majority vote of the first k answers, for k = 1, 2, 4, .. and all.
 
-    Args:
-        part: Rows of one arm; items without all samples are left out.
-        samples: Number of answers of an item.
-
     Returns:
         For each k its row of :func:`frontier`, and item, clip and ``right`` of each item's winner.
     """

@@ -49,12 +49,6 @@ def build_exhibits(
 ) -> list[Exhibit]:
     """Build exhibits: figures with their tables, captions and notes.
 
-    Args:
-        table: The loaded runs.
-        choice: Arms, filters, metric and bins; all defaults if not given.
-        only: Names of exhibits; all if not given.
-        runs: Names of the runs in the command of each exhibit.
-
     Raises:
         AnalysisError: No exhibit has that name, or the choice leaves nothing.
     """
@@ -75,8 +69,6 @@ def rows_of(table: RunTable, choice: Choice, point: str | Mapping[str, Any]) -> 
     """Return the rows behind a point of an exhibit.
 
     Args:
-        table: The loaded runs.
-        choice: The choice that the exhibit was built with.
         point: The data of the point (``exhibit.point``), as the browser returns it. All fields are checked.
 
     Returns:

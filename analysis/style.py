@@ -8,18 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = [
-    "DARK",
-    "DASHES",
-    "INK",
-    "PALETTE",
-    "SOFT",
-    "SYMBOLS",
-    "axis",
-    "colour_of",
-    "layout",
-    "with_alpha",
-]
+__all__ = ["DARK", "DASHES", "INK", "PALETTE", "SOFT", "SYMBOLS", "axis", "colour_of", "layout", "with_alpha"]
 
 # light -> dark
 _PAIRS = (

@@ -305,9 +305,6 @@ def _expand_entry(entry: str | Mapping[str, Any], common: Mapping[str, Any]) -> 
 def arm_from_json(data: Mapping[str, Any]) -> EvaluationArm:
     """Build an arm from flat values: those of :class:`Arm`, :class:`Decoding`, and the controls.
 
-    Args:
-        data: The values by key; the seed belongs to the run.
-
     Raises:
         ArmError: A key is unknown, or a value is of a wrong type or out of range.
     """
@@ -422,7 +419,6 @@ def build_question(arm: EvaluationArm, item: Item) -> Question:
 
     Args:
         arm: The arm; with oracle perception, the true events or the caption precede the question.
-        item: The item.
 
     Raises:
         ArmError: Oracle perception, and the item has neither events nor a caption.

@@ -133,10 +133,7 @@ def heatmap(
     """Compute the heatmap of the chosen layers and heads.
 
     Args:
-        record: Attention of one generation, recorded with its rows.
         token_groups: Tokens of each row; one token a row by default.
-        layers: Layers to average over; all by default.
-        heads: Heads to average over; all by default.
         correction: ``length`` multiplies by the visible positions: values are multiples of uniform attention.
         remove_sink: Subtract the constant weight of sink frames (:func:`sink_frames`).
 

@@ -34,12 +34,7 @@ _NONZERO = re.compile(rb"[^\0]")
 _FLAC_SYNC = re.compile(rb"\xff[\xf8\xf9]")
 _SYNC = re.compile(rb"\xff[\xe2-\xff]", re.DOTALL)
 _BEGINNING = re.compile(rb"\xff[\xe2-\xff]|fLaC\0|OggS\0|(?:RIFF|RF64|BW64)....WAVE", re.DOTALL)
-_OGG_CODECS = (
-    (b"OpusHead", "opus"),
-    (b"\x01vorbis", "vorbis"),
-    (b"\x7fFLAC", "flac"),
-    (b"Speex   ", "speex"),
-)
+_OGG_CODECS = ((b"OpusHead", "opus"), (b"\x01vorbis", "vorbis"), (b"\x7fFLAC", "flac"), (b"Speex   ", "speex"))
 
 
 @dataclass

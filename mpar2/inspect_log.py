@@ -78,11 +78,7 @@ def _log(
     items = list(dict.fromkeys(sample["id"] for sample in samples))
     decoding = {
         inspect_key: settings[key]
-        for key, inspect_key in (
-            ("max_new_tokens", "max_tokens"),
-            ("temperature", "temperature"),
-            ("top_p", "top_p"),
-        )
+        for key, inspect_key in (("max_new_tokens", "max_tokens"), ("temperature", "temperature"), ("top_p", "top_p"))
         if settings.get(key) is not None
     }
     return {

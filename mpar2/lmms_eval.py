@@ -45,11 +45,7 @@ class SamplesError(MPAR2Error, ValueError):
 
 
 def import_samples(
-    files: Sequence[str | Path],
-    out: str | Path,
-    *,
-    names: Sequence[str] = (),
-    items: ItemSet | None = None,
+    files: Sequence[str | Path], out: str | Path, *, names: Sequence[str] = (), items: ItemSet | None = None
 ) -> dict[str, Any]:
     """Convert samples of lmms-eval to a run.
 

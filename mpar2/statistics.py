@@ -221,12 +221,7 @@ def bootstrap_statistic(
 
 
 def accuracy_interval(
-    right: ArrayLike,
-    groups: _Groups = None,
-    *,
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
+    right: ArrayLike, groups: _Groups = None, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> Interval:
     """Compute the share of right answers: Wilson if each cluster has one value, else the cluster bootstrap.
 
@@ -352,13 +347,7 @@ def slope(
 
 
 def correlation(
-    x: ArrayLike,
-    y: ArrayLike,
-    *,
-    groups: _Groups = None,
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
+    x: ArrayLike, y: ArrayLike, *, groups: _Groups = None, level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> Interval:
     """Compute Pearson's r with its bootstrap interval; for ranks it is Spearman's rho, with the ranks fixed.
 
@@ -402,12 +391,7 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return corrected
 
 
-def compare_arms(
-    first: ArrayLike,
-    second: ArrayLike,
-    *,
-    groups: _Groups = None,
-) -> dict[str, Any]:
+def compare_arms(first: ArrayLike, second: ArrayLike, *, groups: _Groups = None) -> dict[str, Any]:
     """Compare two arms on the same items: each mean, their difference, and McNemar's test.
 
     Args:

@@ -112,11 +112,6 @@ def grounding_report(
 ) -> dict[str, Interval]:
     """Pool groundings over traces.
 
-    Args:
-        groundings: Groundings of the mentions of each trace.
-        groups: Clip of each trace.
-        **options: Options of the bootstrap (:func:`mpar2.statistics.bootstrap_interval`).
-
     Returns:
         Mean ``inside``, mean ``chance``, and their ratio ``lift``, with intervals clustered by clip.
     """

@@ -344,9 +344,6 @@ def evaluate(
     Args:
         counts: Counts of each trace.
         groups: Clip of each trace; None: one clip for each trace.
-        level: Confidence level of the intervals.
-        resamples: Number of bootstrap resamples over clips.
-        seed: Seed of the bootstrap.
         table: Numerator and denominator of each metric, by name.
     """
     check_counts(counts, groups)

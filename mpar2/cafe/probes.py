@@ -125,14 +125,6 @@ def ask_probes(
 ) -> list[ProbeAnswer]:
     """Run all probes on an arm, each with its item's clip.
 
-    Args:
-        engine: Engine that generates the replies.
-        arm: The arm under test.
-        clips: Clips by item.
-        probes: The probes.
-        decoding: Decoding options; None: greedy.
-        batch_size: Number of probes in a batch.
-
     Raises:
         EngineError: The engine cannot run the arm.
     """
@@ -194,10 +186,6 @@ def probe_record(answers: Sequence[ProbeAnswer]) -> list[dict[str, Any]]:
 
 def read_answers(record: Mapping[str, Any] | None, probes: Sequence[Probe]) -> list[ProbeAnswer]:
     """Read the answers that :func:`probe_record` wrote.
-
-    Args:
-        record: Record with the plain answers under ``answers``; None counts as empty.
-        probes: Probes of the item.
 
     Returns:
         The answers in the record, in the order of ``probes``.

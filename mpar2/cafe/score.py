@@ -245,14 +245,7 @@ def requests_of(
 def against_truth(
     run: str | Path, scores: Iterable[TraceScore], records: Mapping[str, Mapping[str, Any]], which: str
 ) -> tuple[TraceScore, ...]:
-    """Select the scores whose verdict uses a kind of truth.
-
-    Args:
-        run: Folder of the run.
-        scores: Scores of the run.
-        records: Lines of the run, by key.
-        which: Kind of truth, as in :func:`mpar2.cafe.truth.choose_truth`.
-    """
+    """Select the scores whose verdict uses a kind of truth."""
     captions = read_captions(run)
     matches = []
     for score in scores:

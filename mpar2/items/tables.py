@@ -25,15 +25,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mpar2.items.base import (
-    Entries,
-    ItemsError,
-    choice_texts,
-    id_of,
-    read_json_array,
-    read_json_lines,
-    text_of,
-)
+from mpar2.items.base import Entries, ItemsError, choice_texts, id_of, read_json_array, read_json_lines, text_of
 from mpar2.question import Item, Question
 
 __all__ = ["read_audiomcq", "read_avqa", "read_mmau_pro", "read_mmsu"]

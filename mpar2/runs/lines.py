@@ -56,10 +56,6 @@ def dump_json(value: Any, *, indent: int | None = None) -> bytes:
 def load_json(data: bytes, where: str) -> dict[str, Any]:
     """Decode a JSON object whose strings are valid Unicode.
 
-    Args:
-        data: The bytes.
-        where: Name of the source in messages.
-
     Raises:
         RunError: The data is not such an object.
     """

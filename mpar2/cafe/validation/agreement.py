@@ -151,9 +151,6 @@ def agreement(
         keys: Key of each trace.
         groups: Clip of each trace; intervals are clustered by it.
         left_out: Number of lines missing or unscored on one side, for the report.
-        level: Confidence level of the intervals.
-        resamples: Number of bootstrap resamples.
-        seed: Seed of the bootstrap.
     """
     options: dict[str, Any] = {"groups": groups, "level": level, "resamples": resamples, "seed": seed}
     # Counts by trace, so that the bootstrap can resample clips.
