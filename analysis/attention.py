@@ -48,11 +48,7 @@ def along(table: RunTable, position: Literal["relative", "absolute"], corrected:
 
 
 def changes(table: RunTable, corrected: bool) -> dict[str, Difference]:
-    """Compare the last quarter of traces with their first quarter, item by item.
-
-    Returns:
-        Label of an arm to the mean ratio of the last quarter minus that of the first.
-    """
+    """Compare the last quarter of each arm's traces with their first quarter, item by item (last minus first)."""
     data = _attention_rows(table, 0)
     column, differences = "corrected" if corrected else "ratio", {}
     for label in table.labels:

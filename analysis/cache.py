@@ -27,11 +27,7 @@ _KEY = b"mpar2-analysis"
 
 
 def read(run: Path, scores: StoredScores) -> tuple[pd.DataFrame, pd.DataFrame] | None:
-    """Read the copy of a run.
-
-    Returns:
-        Frame and attention (``RunTable``), or None if there is no copy or the run has changed since.
-    """
+    """Read frame and attention of a run (``RunTable``); None if there is no copy or the run has changed since."""
     if not _is_worth_caching(run):
         return None
     import pyarrow as pa

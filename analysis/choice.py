@@ -66,11 +66,7 @@ class Choice:
 
 
 def apply_choice(table: RunTable, choice: Choice) -> RunTable:
-    """Return the table with only the chosen arms (in the order chosen) and items.
-
-    Raises:
-        AnalysisError: The table has no arm of that label.
-    """
+    """Return the table with only the chosen arms (in the order chosen) and items."""
     labels = list(choice.arms) or table.labels
     arms = tuple(table.arm(label) for label in dict.fromkeys(labels))
     labels = [arm.label for arm in arms]

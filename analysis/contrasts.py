@@ -138,21 +138,13 @@ class Control(NamedTuple):
 
 
 def benchmark_of(table: RunTable, arm: ArmInfo) -> str:
-    """Return the fingerprint of an arm's benchmark. Arms of different benchmarks are not compared.
-
-    Returns:
-        The fingerprint, or the run's name where the manifest has none.
-    """
+    """Return the fingerprint of an arm's benchmark, else its run's name. Only arms of one benchmark are compared."""
     (run,) = (run for run in table.runs if run.name == arm.run)
     return str((run.manifest.get("benchmark") or {}).get("fingerprint") or run.name)
 
 
 def baseline_of(table: RunTable, label: str) -> str:
-    """Return the baseline of an arm: the first arm of its benchmark, which may be the arm itself.
-
-    Raises:
-        AnalysisError: No arm has that label.
-    """
+    """Return the baseline of an arm: the first arm of its benchmark, which may be the arm itself."""
     benchmark = benchmark_of(table, table.arm(label))
     return next(arm.label for arm in table.arms if benchmark_of(table, arm) == benchmark)
 
@@ -216,11 +208,7 @@ def versus(table: RunTable, first: str, second: str, metric: Metric) -> dict[str
 
 
 def against(name: str, first: Side, second: Side) -> dict[str, Any]:
-    """Compare two sides, as columns beside the second one's value.
-
-    Returns:
-        The columns of :func:`difference_columns`.
-    """
+    """Compare two sides, as columns (:func:`difference_columns`) beside the second one's value."""
     return difference_columns({"minus": name, **paired(first, second).columns()})
 
 
@@ -253,11 +241,7 @@ def probe_rates(table: RunTable) -> pd.DataFrame:
 
 
 def difference_columns(compared: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a result of :func:`versus` as columns beside an arm's own value and interval.
-
-    Args:
-        compared: The result; empty for the reference arm, whose columns are None.
-    """
+    """Return a result of :func:`versus` as columns beside an arm's own; None in each for an empty result."""
     names = {"low": "difference_low", "high": "difference_high"}
     keys = ("minus", "difference", "low", "high", "p_bootstrap", "p_mcnemar")
     return {names.get(key, key): compared.get(key) for key in keys}
@@ -311,11 +295,7 @@ def _control_description(reference: ArmInfo, control: ArmInfo, setting: str) -> 
 
 
 def control_rows(table: RunTable, metric: Metric) -> pd.DataFrame:
-    """Compare each control with its reference on their common items.
-
-    Returns:
-        A row for each of :func:`controls`: what :func:`versus` returns, ``control`` (in words) and ``p_holm``.
-    """
+    """Compare each of :func:`controls` (in words) with its reference: :func:`versus`, and ``p_holm`` over all."""
     rows = [
         {"control": control.what, **versus(table, control.reference.label, control.control.label, metric)}
         for control in controls(table)
@@ -401,22 +381,14 @@ def roles(table: RunTable) -> list[tuple[ArmInfo, ArmInfo]]:
 
 
 def attending_roles(table: RunTable, metric: Metric) -> list[tuple[str, str]]:
-    """Return the pairs of :func:`roles` among the arms whose attention was recorded.
-
-    Returns:
-        (base, MPAR²) labels, one pair for each benchmark that has both.
-    """
+    """Return the labels of the pairs of :func:`roles` among the arms whose attention was recorded."""
     labels = {arm.label for arm in table.arms if rate(table.rows(arm.label), metric).items}
     recorded = replace(table, arms=tuple(arm for arm in table.arms if arm.label in labels))
     return [(base.label, trained.label) for base, trained in roles(recorded)]
 
 
 def forced_lengths(table: RunTable) -> list[tuple[str, list[ArmInfo]]]:
-    """Return the families of at least two arms that differ only in their limits of length.
-
-    Returns:
-        Names of the settings that differ, and the arms.
-    """
+    """Return the families of arms that differ only in their limits of length, each with the names of these settings."""
     families: dict[tuple[Any, ...], list[ArmInfo]] = {}
     for arm in table.arms:
         if arm.settings:

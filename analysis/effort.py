@@ -23,11 +23,7 @@ __all__ = ["budget", "frontier", "votes"]
 
 
 def budget(table: RunTable, field: str) -> pd.DataFrame:
-    """Return mean tokens and accuracy by the levels of a field.
-
-    Returns:
-        A row for each arm and level: tokens with low and high (95 % over clips), items, clips, accuracy.
-    """
+    """Return tokens (with low and high, 95 % over clips) and accuracy for each arm and level of a field."""
     assert field in FILTERS
     rows = []
     for label in table.labels:
@@ -72,10 +68,9 @@ def frontier(table: RunTable) -> pd.DataFrame:
 
 
 def votes(part: pd.DataFrame, samples: int) -> list[tuple[dict[str, Any], pd.DataFrame]]:
-    """Compute the majority vote of the first k answers, for k = 1, 2, 4, .. and all.
+    """Compute the majority vote of the first k = 1, 2, 4, ..
 
-    Returns:
-        For each k its row of :func:`frontier`, and item, clip and ``right`` of each item's winner.
+    answers: rows of :func:`frontier`, and each item's winner.
     """
     answered = part[part["status"] == "ok"]
     complete = answered.groupby("item")["sample"].transform("size") == samples

@@ -47,11 +47,7 @@ EXHIBITS: dict[str, Callable[[RunTable, Choice], Exhibit]] = {
 def build_exhibits(
     table: RunTable, choice: Choice | None = None, only: Iterable[str] | None = None, runs: Iterable[str] = ()
 ) -> list[Exhibit]:
-    """Build exhibits: figures with their tables, captions and notes.
-
-    Raises:
-        AnalysisError: No exhibit has that name, or the choice leaves nothing.
-    """
+    """Build exhibits, all or those of ``only``: figures with their tables, captions and notes."""
     choice = choice or Choice()
     names = list(EXHIBITS) if only is None else list(only)
     if unknown := [name for name in names if name not in EXHIBITS]:

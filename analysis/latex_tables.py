@@ -82,11 +82,7 @@ def _macros(text: str) -> dict[str, str]:
 
 
 def table_cells(text: str, macros: dict[str, str] | None = None) -> Iterator[tuple[str, str, float]]:
-    """Yield the numbers in the tables of a LaTeX text.
-
-    Yields:
-        Name of the row, name of the column, value.
-    """
+    """Yield the numbers in the tables of a LaTeX text: name of the row, name of the column, value."""
     text = re.sub(r"(?<!\\)%.*", "", text)
     for name, words in (macros or {}).items():
         text = re.sub(rf"\\{name}(?![A-Za-z])(?:\{{\}})?", lambda _, words=words: words, text)

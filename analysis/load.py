@@ -98,11 +98,7 @@ class RunTable:
     runs: tuple[RunInfo, ...]
 
     def arm(self, label: str) -> ArmInfo:
-        """Return the arm of that label.
-
-        Raises:
-            AnalysisError: There is none.
-        """
+        """Return the arm of that label, or raise :class:`AnalysisError`."""
         for arm in self.arms:
             if arm.label == label:
                 return arm
@@ -156,11 +152,7 @@ def load_runs(
 
 
 def join_tables(tables: Sequence[RunTable], audio_need: Mapping[str, float] | None = None) -> RunTable:
-    """Join tables. Arms of equal names in two runs get the run's name as a suffix.
-
-    Returns:
-        One table, in which ``needs_audio`` and the labels of arms are those of all runs together.
-    """
+    """Join tables. Arms of equal names in two runs get the run's name as a suffix."""
     arms = [arm for table in tables for arm in table.arms]
     names = [arm.name for arm in arms]
     labels = {(arm.run, arm.name): f"{arm.name} ({arm.run})" if names.count(arm.name) > 1 else arm.name for arm in arms}

@@ -101,22 +101,14 @@ RULES = ("acc_per", *(metric.name for metric in _RULES))
 
 
 def metric_of(name: str) -> Metric:
-    """Return the metric of that name.
-
-    Raises:
-        AnalysisError: There is none.
-    """
+    """Return the metric of that name, or raise :class:`AnalysisError`."""
     if name not in METRICS:
         raise AnalysisError(f"no metric {name[:40]!r}: choose from {', '.join(METRICS)}")
     return METRICS[name]
 
 
 def measured(frame: pd.DataFrame, metric: Metric) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    """Return numerators and denominators of a metric, in the rows that have them.
-
-    Returns:
-        Numerators and denominators of the rows that have both, (known.sum(),) each; and the mask of these rows, (n,).
-    """
+    """Return numerators and denominators of a metric in the rows that have both, and the mask of these rows, (n,)."""
     above = np.broadcast_to(np.asarray(metric.above(frame), dtype=np.float64), len(frame))
     below = np.broadcast_to(np.asarray(metric.below(frame), dtype=np.float64), len(frame))
     known = np.isfinite(above) & np.isfinite(below)

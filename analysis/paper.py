@@ -188,11 +188,7 @@ def paper_cells(folder: str | Path | None = None) -> pd.DataFrame:
 
 
 def beside_cells(cells: pd.DataFrame, table: RunTable) -> pd.DataFrame:
-    """Pair each cell of the paper with the measured value of the runs.
-
-    Returns:
-        table, row, column, paper and ours with low and high (per cent), items, clips, arm, state, why.
-    """
+    """Pair each cell of the paper with the measured value of the runs, in per cent."""
     rows = []
     for cell in cells.to_dict("records"):
         measurement: dict[str, Any] = dict.fromkeys(("ours", "low", "high", "items", "clips", "arm"))

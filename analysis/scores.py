@@ -124,11 +124,7 @@ def read_stored(source: Path, scores: StoredScores, limits: RunLimits | None = N
 def score_lines(
     source: Path, scores: StoredScores, keys: set[str], limits: RunLimits | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Read the judge's lines of some answers. Only lines that contain a key are parsed.
-
-    Returns:
-        Raw lines by key. Keys without a line are missing, and so are all keys after a read error.
-    """
+    """Read the judge's raw lines of some answers, by key. Keys without a line, or behind a read error, are missing."""
     if scores.judge is None:
         return {}
     limits = limits or OWN_LIMITS

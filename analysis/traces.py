@@ -20,11 +20,7 @@ __all__ = ["fetch", "fetch_verdicts"]
 
 
 def fetch(table: RunTable, rows: Sequence[int]) -> list[dict[str, Any]]:
-    """Read the records of some rows.
-
-    Returns:
-        The records in the order of the rows; one whose file is gone is left out.
-    """
+    """Read the records of rows (positions in ``table.frame``), in their order; one whose file is gone is left out."""
     selection = table.frame.iloc[list(rows)]
     records: dict[tuple[str, str], dict[str, Any]] = {}
     for run in table.runs:
@@ -36,11 +32,7 @@ def fetch(table: RunTable, rows: Sequence[int]) -> list[dict[str, Any]]:
 
 
 def fetch_verdicts(table: RunTable, rows: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """Read the judge's lines of some rows.
-
-    Returns:
-        Raw, unchecked line (``verdict`` or ``unscored``) of each row that has one, by position.
-    """
+    """Read the judge's raw, unchecked line (``verdict`` or ``unscored``) of each row that has one, by position."""
     selection = table.frame.iloc[list(rows)]
     verdicts: dict[int, dict[str, Any]] = {}
     for run in table.runs:

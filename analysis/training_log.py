@@ -55,11 +55,7 @@ def load_logs(root: Path) -> tuple[list[TrainingLog], list[str]]:
 
 
 def load_log(folder: Path) -> TrainingLog:
-    """Read one folder and check it.
-
-    Raises:
-        AnalysisError: A file is missing or damaged; the message names the place.
-    """
+    """Read one folder and check it; :class:`AnalysisError` names what is missing or damaged."""
     try:
         manifest = _manifest(load_json(_bytes(folder / "manifest.json"), f"{folder.name}/manifest.json"), folder.name)
         _bytes(folder / "log.jsonl")

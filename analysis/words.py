@@ -141,11 +141,7 @@ def listed(parts: list[str]) -> str:
 
 
 def finding(table: RunTable, metric: Metric) -> list[str]:
-    """Return the main finding of a figure: MPAR² minus the base, with its interval, on the same items.
-
-    Returns:
-        A sentence for each benchmark that has both a base and an MPAR² arm; none where there is no such pair.
-    """
+    """Return MPAR² minus the base, with its interval, as a sentence for each benchmark that has both arms."""
     sentences = []
     pairs = roles(table)
     for base, trained in pairs:

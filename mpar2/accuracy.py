@@ -46,11 +46,7 @@ class Correctness(NamedTuple):
 
 
 def answer_of(record: Mapping[str, Any], trace: Trace | None = None) -> Answer:
-    """Return the answer of an ok record.
-
-    Returns:
-        The answer parsed from the text; the recorded answer if the record has no text.
-    """
+    """Return the answer of an ok record, parsed from its text; the recorded answer if it has no text."""
     if trace is None and record.get("text") is None:
         prediction = record["prediction"] or ""
         return Answer(record.get("answer", prediction) or None, record["choice"], prediction)

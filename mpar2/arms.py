@@ -181,11 +181,7 @@ def parse_arm(text: str, default_mode: Mode = "mpar2") -> Arm:
 
 
 def parse_arms(texts: Sequence[str], default_mode: Mode = "mpar2") -> tuple[Arm, ...]:
-    """Parse several arms (:func:`parse_arm`). Equal names are made unique, and no arm is dropped.
-
-    Raises:
-        ArmError: An arm cannot be read.
-    """
+    """Parse several arms (:func:`parse_arm`). Equal names are made unique, and no arm is dropped."""
     return unique_names([parse_arm(text, default_mode) for text in texts])
 
 

@@ -114,11 +114,7 @@ def attention_ratio(
 def corrected_ratio(
     record: AttentionRecord, layers: Sequence[int] | None = None, heads: Sequence[int] | None = None
 ) -> np.ndarray:
-    """Compute the attention ratio over the audio share of the visible positions.
-
-    Returns:
-        (T,) multiples of uniform attention; 1 = as much weight on audio as its share of positions.
-    """
+    """Compute the attention ratio over the audio share of the visible positions, (T,); 1 = uniform attention."""
     return attention_ratio(record, layers, heads) * record.visible / max(record.audio_positions, 1)
 
 

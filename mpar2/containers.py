@@ -160,11 +160,7 @@ def _kind_at(data: bytes, at: int) -> str | None:
 
 
 def locate(data: bytes) -> tuple[str, int] | None:
-    """Find the first recording.
-
-    Returns:
-        Its kind and the byte at which it begins, or None.
-    """
+    """Find the first recording: its kind and the byte at which it begins, or None."""
     at = 0
     for _ in range(_MAX_HEADERS):
         end = _tag_end(data, at)

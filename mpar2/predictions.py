@@ -46,11 +46,7 @@ def prediction_keys(prediction: str, text: str) -> dict[str, str]:
 
 
 def write_predictions(run: Run, items: ItemSet, arms: Sequence[str], folder: Path) -> dict[str, Path]:
-    """Write one file for each arm, for the official scripts of the benchmark.
-
-    Returns:
-        The files by arm name.
-    """
+    """Write one file for each arm, for the official scripts of the benchmark; return the files by arm name."""
     predictions_by_arm: dict[str, dict[str, dict[str, str]]] = {name: {} for name in arms}
     for record in run.records():
         if record["status"] == "ok" and record["sample"] == 0 and record["arm"] in predictions_by_arm:

@@ -100,11 +100,7 @@ class Item:
 
 
 def choice_letter(index: int) -> str:
-    """Return the letter of a choice.
-
-    Raises:
-        QuestionError: The choice is beyond Z.
-    """
+    """Return the letter of a choice; beyond Z is a :class:`QuestionError`."""
     if not 0 <= index < MAX_CHOICES:
         raise QuestionError(f"choice {index + 1} has no letter: at most {MAX_CHOICES} choices can be shown")
     return chr(ord("A") + index)

@@ -195,11 +195,7 @@ def read_verdicts(path: str | Path) -> dict[str, float]:
 
 
 def rescored_table(rows: list[Rescored], reference: str = "official") -> list[dict[str, Any]]:
-    """Return one row for each arm and rule.
-
-    Returns:
-        Accuracy, paired difference from the reference, 95 % intervals over clips, and the number of items that differ.
-    """
+    """Return a row for each arm and rule: accuracy, and the paired difference from the reference rule."""
     table = []
     for arm in dict.fromkeys(row.arm for row in rows):
         arm_rows = [row for row in rows if row.arm == arm]

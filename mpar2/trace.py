@@ -151,11 +151,7 @@ def is_wellformed(trace: Trace) -> bool:
 
 
 def has_form(trace: Trace, mode: str) -> bool:
-    """Return whether a trace has exactly the format that its mode requests.
-
-    Raises:
-        ValueError: No such mode.
-    """
+    """Return whether a trace has exactly the format that its mode requests; an unknown mode is a ValueError."""
     if mode == "mpar2":
         return is_wellformed(trace)
     if mode not in ("direct", "cot"):

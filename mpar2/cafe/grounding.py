@@ -90,11 +90,7 @@ def ground(
 
 
 def event_columns(events: Sequence[Event], indices: Sequence[int], record: AttentionRecord) -> np.ndarray:
-    """Return the share of each column that lies inside one of the events; all 0 if none of them has times.
-
-    Returns:
-        (C,) shares in [0, 1].
-    """
+    """Return the share of each column inside one of the events, (C,) in [0, 1]; all 0 if none of them has times."""
     columns = record.rows.shape[-1]
     # A fine grid gives partial columns, and counts overlapping events once.
     steps = 8
@@ -110,11 +106,7 @@ def event_columns(events: Sequence[Event], indices: Sequence[int], record: Atten
 def grounding_report(
     groundings: Sequence[Sequence[Grounding]], groups: Sequence[str], **options: Any
 ) -> dict[str, Interval]:
-    """Pool groundings over traces.
-
-    Returns:
-        Mean ``inside``, mean ``chance``, and their ratio ``lift``, with intervals clustered by clip.
-    """
+    """Pool groundings over traces: mean ``inside``, mean ``chance``, and their ratio ``lift``, clustered by clip."""
     flat = [(grounding, group) for trace, group in zip(groundings, groups, strict=True) for grounding in trace]
     names = [group for _, group in flat]
     inside = np.array([grounding.inside for grounding, _ in flat])

@@ -36,7 +36,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from itertools import compress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -94,10 +95,8 @@ class EventCounts:
 
     def as_dict(self) -> dict[str, int]:
         """Return the counts and the two denominators, for JSON."""
-        return {name: value for name, value in asdict(self).items() if value is not None} | {
-            "n_pred": self.n_pred,
-            "n_tgt": self.n_tgt,
-        }
+        counts = {name: value for name, value in vars(self).items() if value is not None}
+        return counts | {"n_pred": self.n_pred, "n_tgt": self.n_tgt}
 
 
 class Rate(NamedTuple):
@@ -174,17 +173,10 @@ def count_events(verdict: Verdict, rule: str = DEFAULT_RULE) -> EventCounts:
     if rule in ("mention", "sound_at_time"):
         if rule == "sound_at_time":
             asserted = [m for m in asserted if {"time", "order"} & set(m.claims)]
-        kinds = Counter(m.kind for m in asserted)
+        kinds = Counter(str(m.kind) for m in asserted)
         recalled = {event for m in asserted if m.kind is MentionKind.MATCHED for event in m.events}
-        return EventCounts(
-            matched=kinds[MentionKind.MATCHED],
-            hallucinated=kinds[MentionKind.HALLUCINATED],
-            misused=kinds[MentionKind.MISUSED],
-            missed=len(verdict.missed),
-            targets=len(verdict.targets),
-            recalled=len(recalled),
-            **shared_counts,
-        )
+        targets = {"missed": len(verdict.missed), "targets": len(verdict.targets), "recalled": len(recalled)}
+        return EventCounts(**kinds, **targets, **shared_counts)
     # The other rules decide once for each truth event.
     tally = tally_events((mention.kind, mention.events) for mention in asserted)
     matched = {"any_wrong": tally.all_right, "first": tally.first_right, "any_right": tally.any_right}[rule]
@@ -209,11 +201,7 @@ class EventTally(NamedTuple):
 
 
 def tally_events(mentions: Iterable[tuple[str, Sequence[Hashable]]]) -> EventTally:
-    """Count truth events by their mentions, in one pass.
-
-    Args:
-        mentions: Kind and events of each mention, in reading order. Neutral mentions are skipped.
-    """
+    """Count truth events by their mentions (kind and events, in reading order; not the neutral ones) in one pass."""
     first: dict[Hashable, bool] = {}
     right: set[Hashable] = set()
     wrong: set[Hashable] = set()
@@ -284,11 +272,7 @@ def profile_table(rows: Mapping[str, Mapping[str, int]]) -> str:
 
 
 def errors_by_part(verdicts: Iterable[Verdict]) -> dict[str, dict[str, int]]:
-    """Count asserted mentions and errors by part of the trace (perception, step 1, ...).
-
-    Returns:
-        One row for each part, in the order of the trace.
-    """
+    """Count asserted mentions and errors by part of the trace (perception, step 1, ...), in the order of the trace."""
     table: dict[str, dict[str, int]] = {}
     for verdict in verdicts:
         for mention in verdict.mentions:
@@ -302,13 +286,9 @@ def errors_by_part(verdicts: Iterable[Verdict]) -> dict[str, dict[str, int]]:
 
 
 def check_counts(counts: Sequence[EventCounts], groups: Sequence[Hashable] | None = None) -> None:
-    """Raise ``ValueError`` for counts that no verdict can have.
-
-    Raises:
-        ValueError: A count is no non-negative integer, or the number of groups is not that of traces.
-    """
+    """Raise ``ValueError`` for a count that is no whole number from 0, or groups of another number than the traces."""
     for position, count in enumerate(counts):
-        for name, value in asdict(count).items():
+        for name, value in vars(count).items():
             if value is None and name in ("targets", "recalled"):
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
@@ -318,11 +298,7 @@ def check_counts(counts: Sequence[EventCounts], groups: Sequence[Hashable] | Non
 
 
 def rates_of_trace(counts: EventCounts) -> dict[str, float | None]:
-    """Compute the metrics of one trace.
-
-    Returns:
-        Each metric of :data:`METRICS` by name; None where its denominator is 0.
-    """
+    """Return each metric of :data:`METRICS` for one trace by name; None where its denominator is 0."""
     check_counts([counts])
     return {
         name: None if not _is_defined(name, counts) else numerator(counts) / denominator(counts)
@@ -334,10 +310,8 @@ def evaluate(
     counts: Sequence[EventCounts],
     groups: Sequence[Hashable] | None = None,
     *,
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
     table: Mapping[str, Any] = METRICS,
+    **options: Any,
 ) -> dict[str, Rate]:
     """Compute every metric of a table over traces.
 
@@ -345,9 +319,9 @@ def evaluate(
         counts: Counts of each trace.
         groups: Clip of each trace; None: one clip for each trace.
         table: Numerator and denominator of each metric, by name.
+        **options: Level, resamples and seed of :func:`mpar2.statistics.bootstrap_interval`.
     """
     check_counts(counts, groups)
-    options: dict[str, Any] = {"level": level, "resamples": resamples, "seed": seed}
     rates: dict[str, Rate] = {}
     for name, (numerator, denominator) in table.items():
         defined = np.array([_is_defined(name, count) for count in counts], dtype=bool)
@@ -356,9 +330,7 @@ def evaluate(
             continue
         numerators = np.array([numerator(count) for count in counts], dtype=float)
         denominators = np.array([denominator(count) for count in counts], dtype=float)
-        defined_groups = (
-            None if groups is None else [group for group, keep in zip(groups, defined, strict=True) if keep]
-        )
+        defined_groups = None if groups is None else list(compress(groups, defined))
         rates[name] = Rate(
             micro=bootstrap_interval(numerators, denominators, groups=groups, **options),
             macro=bootstrap_interval(numerators[defined] / denominators[defined], groups=defined_groups, **options),
@@ -370,12 +342,7 @@ def evaluate(
 
 
 def table(rates: dict[str, Rate], counts: Iterable[EventCounts] = ()) -> str:
-    """Format rates as a text table, with their counts, intervals and numbers of undefined traces.
-
-    Args:
-        rates: Rates of one arm.
-        counts: Counts of its traces, for a last line of totals.
-    """
+    """Format rates of one arm as a text table, with a last line of the totals of its traces' ``counts``."""
     lines = [f"{'':10}{'micro':>7}  {'95 % interval':15}  {'counts':>13}  {'macro':>7}  {'95 % interval':15}  without"]
     for name, rate in rates.items():
         fraction = f"{rate.numerator}/{rate.denominator}"
@@ -392,10 +359,8 @@ def table(rates: dict[str, Rate], counts: Iterable[EventCounts] = ()) -> str:
 
 
 def _is_defined(name: str, count: EventCounts) -> bool:
-    if name == "f1" and count.recalled is not None:
-        return False  # mentions against events have no common F1
-    if name == "f1":
-        return count.n_pred > 0 and count.n_tgt > 0
+    if name == "f1":  # mentions against events have no common F1
+        return count.recalled is None and count.n_pred > 0 and count.n_tgt > 0
     return (METRICS | CLAIM_METRICS)[name][1](count) > 0
 
 

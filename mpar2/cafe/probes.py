@@ -185,11 +185,7 @@ def probe_record(answers: Sequence[ProbeAnswer]) -> list[dict[str, Any]]:
 
 
 def read_answers(record: Mapping[str, Any] | None, probes: Sequence[Probe]) -> list[ProbeAnswer]:
-    """Read the answers that :func:`probe_record` wrote.
-
-    Returns:
-        The answers in the record, in the order of ``probes``.
-    """
+    """Read the answers that :func:`probe_record` wrote, in the order of ``probes``; missing ones are left out."""
     by_label = {entry["label"]: entry for entry in (record or {}).get("answers", [])}
     return [
         ProbeAnswer(probe, by_label[probe.label]["yes"], by_label[probe.label]["text"])

@@ -162,11 +162,7 @@ class ScoreSet:
         return {arm: evaluate(*self.of_arm(arm), **options) for arm in self.arms()}
 
     def report(self, rates: Mapping[str, Mapping[str, Rate]] | None = None) -> str:
-        """Return the rates, profiles and notes as text, arm by arm.
-
-        Args:
-            rates: Rates by arm, where :meth:`rates` was called before; None computes them.
-        """
+        """Return the rates (of :meth:`rates`, if they are known), profiles and notes as text, arm by arm."""
         rates = self.rates() if rates is None else rates
         sections = []
         # For each arm: rates, then counting rules, then profiles, claims and coverage.

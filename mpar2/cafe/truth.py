@@ -22,11 +22,7 @@ class TruthError(MPAR2Error, ValueError):
 
 
 def truth_of(item: Item) -> Truth | None:
-    """Return the truth of an item.
-
-    Returns:
-        A truth with its events, else with its caption, else None.
-    """
+    """Return the truth of an item: its events, else its caption, else None."""
     levels = item.extra.get("levels_db")
     has_levels = isinstance(levels, list) and item.events is not None and len(levels) == len(item.events)
     if item.events is None and not (item.caption or "").strip():

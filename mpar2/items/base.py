@@ -65,11 +65,7 @@ class ItemSet:
     file_problems: tuple[str, ...] = ()  # of the whole file, independent of the selected items
 
     def audio_path(self, item: Item) -> Path:
-        """Return the path of an item's audio file.
-
-        Returns:
-            Its path under ``audio_root``, or the bare file name there (flat downloads).
-        """
+        """Return the path of an item's audio file under ``audio_root``, or of its bare name there (flat downloads)."""
         path = self.audio_root / item.audio
         flat = self.audio_root / Path(item.audio).name
         return flat if not path.is_file() and flat.is_file() else path

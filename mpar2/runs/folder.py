@@ -191,12 +191,7 @@ def read_run(source: str | Path, limits: RunLimits | None = None) -> Run:
 
 
 def open_lines(path: Path, max_bytes: int = OWN_LIMITS.max_bytes) -> BinaryIO:
-    """Open a file of lines, compressed (``.gz``) or not, for reading.
-
-    Args:
-        path: The file.
-        max_bytes: Largest unpacked size of a compressed file; its declared size is not trusted.
-    """
+    """Open a file of lines, compressed (``.gz``) or not, whose unpacked size is at most ``max_bytes``."""
     if path.suffix != ".gz":
         return path.open("rb")
     return _LimitedLines(gzip.GzipFile(path, "rb"), path.name, max_bytes, "compress the run again")  # type: ignore[return-value]

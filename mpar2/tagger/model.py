@@ -29,14 +29,7 @@ _BLOCKS = ((64, 1, 2), (128, 2, 2), (128, 1, 1), (256, 1, 2), (256, 1, 1), (256,
 
 
 def power_spectrum(samples: torch.Tensor) -> torch.Tensor:
-    """Compute the power spectrogram of samples.
-
-    Args:
-        samples: (n,) at 16 kHz.
-
-    Returns:
-        (frames, 257).
-    """
+    """Compute the power spectrogram of samples, (n,) at 16 kHz, as (frames, 257)."""
     if len(samples) < _FFT:
         samples = torch.nn.functional.pad(samples, (0, _FFT - len(samples)))
     window = torch.hann_window(_WINDOW, device=samples.device)
@@ -45,14 +38,7 @@ def power_spectrum(samples: torch.Tensor) -> torch.Tensor:
 
 
 def log_mel(power: torch.Tensor) -> torch.Tensor:
-    """Compute the log-mel spectrogram of a power spectrogram.
-
-    Args:
-        power: (frames, 257).
-
-    Returns:
-        (frames, 64), log10 of power.
-    """
+    """Compute the log-mel spectrogram, (frames, 64) in log10 of power, of a power spectrogram, (frames, 257)."""
     return (power @ _bands().to(power.device) + FLOOR).log10()
 
 

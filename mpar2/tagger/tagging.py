@@ -62,11 +62,7 @@ class Tagging:
 
 
 def tag(clip: Clip) -> Tagging:
-    """Tag a clip.
-
-    Returns:
-        Events and unsure events, with times within the clip. Silence has none.
-    """
+    """Return the events and unsure events of a clip, with times within it. Silence has none."""
     events = events_of(frame_scores(clip), clip.seconds, settings())
     sure = settings().sure
     sure_events = tuple(event for event in events if event.confidence >= sure)

@@ -81,11 +81,7 @@ class Agreement:
 
 
 def pair_mentions(first: Sequence[Mention], second: Sequence[Mention]) -> list[tuple[int, int]]:
-    """Pair mentions that share characters, largest intersection over union first.
-
-    Returns:
-        Pairs of indices; no mention is in two pairs.
-    """
+    """Pair mentions that share characters, largest intersection over union first; return pairs of indices."""
     shares = []
     for i, a in enumerate(first):
         for j, b in enumerate(second):
@@ -140,9 +136,7 @@ def agreement(
     keys: Sequence[str],
     groups: Sequence[Hashable],
     left_out: int = 0,
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
+    **options: Any,
 ) -> Agreement:
     """Compute the agreement over pairs of verdicts on the same traces.
 
@@ -151,8 +145,9 @@ def agreement(
         keys: Key of each trace.
         groups: Clip of each trace; intervals are clustered by it.
         left_out: Number of lines missing or unscored on one side, for the report.
+        **options: Level, resamples and seed of the bootstrap.
     """
-    options: dict[str, Any] = {"groups": groups, "level": level, "resamples": resamples, "seed": seed}
+    options["groups"] = groups
     # Counts by trace, so that the bootstrap can resample clips.
     n, kinds = len(KINDS), list(enumerate(KINDS))
     confusion = np.zeros((len(pairs), n, n), dtype=np.int64)
@@ -218,8 +213,7 @@ def _kappa_interval(confusion: NDArray[np.int64], options: dict[str, Any]) -> In
         totals = np.stack([column.sum(axis=1) for column in columns], axis=-1)
         return kappa(totals.reshape(-1, size, size))
 
-    bootstrap_options = {name: options[name] for name in ("level", "resamples", "seed")}
-    return bootstrap_statistic(statistic, *sums.T, **bootstrap_options)
+    return bootstrap_statistic(statistic, *sums.T, **options | {"groups": None})
 
 
 def _disagreements(key: str, a: Verdict, b: Verdict, matches: Sequence[tuple[int, int]]) -> list[Disagreement]:

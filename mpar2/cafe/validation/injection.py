@@ -138,12 +138,7 @@ def choose_canaries(n_traces: int, *, needs_events: bool = False) -> list[Canary
 
 
 async def flip_rate(judge: Judge, canaries: list[Canary] | None = None) -> FlipReport:
-    """Judge all canaries, clean and attacked, and count the flips. Each distinct request is judged once.
-
-    Args:
-        judge: The judge under test.
-        canaries: The canaries; None takes those of the package.
-    """
+    """Judge canaries (None: those of the package), clean and attacked, each distinct request once; count the flips."""
     canaries = load_canaries() if canaries is None else canaries
     requests = list(dict.fromkeys(request for canary in canaries for request in (canary.clean, canary.attacked)))
     verdicts = dict(zip(requests, await asyncio.gather(*(judge.judge(request) for request in requests)), strict=True))

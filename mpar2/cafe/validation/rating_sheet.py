@@ -190,11 +190,7 @@ def sheet_html(units: Sequence[Unit], audio_of: Callable[[str], bytes]) -> str:
 
 
 def read_ratings(path: str | Path) -> Ratings:
-    """Read the file that a rating sheet saved.
-
-    Raises:
-        ScoreError: The file has another form.
-    """
+    """Read the file that a rating sheet saved; another form raises :class:`ScoreError`."""
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
         allowed = {*map(str, MentionKind), CANNOT_TELL}
