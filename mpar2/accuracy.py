@@ -172,13 +172,11 @@ def _group_errors(errors: Counter[str]) -> dict[str, int]:
     kinds: dict[str, list[str]] = {}
     for message in sorted(errors):
         kinds.setdefault(kind_of_message(message), []).append(message)
-    counts = {
-        messages[0] + (f" (and {len(messages) - 1} more like it)" if len(messages) > 1 else ""): sum(
-            errors[message] for message in messages
-        )
-        for messages in kinds.values()
-    }
-    return dict(sorted(counts.items(), key=lambda entry: -entry[1])[:10])
+    counts: Counter[str] = Counter()
+    for messages in kinds.values():
+        suffix = f" (and {len(messages) - 1} more like it)" if len(messages) > 1 else ""
+        counts[messages[0] + suffix] = sum(errors[message] for message in messages)
+    return dict(counts.most_common(10))
 
 
 def _arm_metrics(tally: _Tally, truth: Mapping[str, Item], asked: Sequence[str], samples: int) -> dict[str, Any]:
@@ -190,6 +188,7 @@ def _arm_metrics(tally: _Tally, truth: Mapping[str, Item], asked: Sequence[str],
                 value or "(none)": _rates(tally, {i for i in asked if getattr(truth[i].question, group) == value})
                 for value in sorted(values, key=str)
             }
+    total = sum(tally.tokens) if tally.tokens else None
     return {
         "asked": len(asked) * samples,
         "answered": tally.answered,
@@ -197,10 +196,7 @@ def _arm_metrics(tally: _Tally, truth: Mapping[str, Item], asked: Sequence[str],
         "reasons": _group_errors(tally.errors),
         "answer_withheld": tally.withheld,
         "truncated": tally.truncated,
-        "tokens": {
-            "total": sum(tally.tokens) if tally.tokens else None,
-            "mean": sum(tally.tokens) / len(tally.tokens) if tally.tokens else None,
-        },
+        "tokens": {"total": total, "mean": total / len(tally.tokens) if tally.tokens else None},
         **_rates(tally, set(asked)),
         "by": groups,
         "self_consistency": _self_consistency(tally, samples),
@@ -262,24 +258,19 @@ def _self_consistency(tally: _Tally, samples: int) -> list[dict[str, Any]]:
     """
     if samples == 1:
         return []
-    complete = [votes for votes in tally.votes.values() if len(votes) == samples]
+    complete = {id: votes for id, votes in tally.votes.items() if len(votes) == samples}
+    clips = [tally.clips[id] for id in complete]
     rows: list[dict[str, Any]] = []
     for size in vote_sizes(samples):
         right: list[bool] = []
-        clips = [tally.clips[id] for id, votes in tally.votes.items() if len(votes) == samples]
         costs: list[int] = []
-        for votes in complete:
+        for votes in complete.values():
             ballots = [votes[sample] for sample in range(size)]
             right.append(ballots[majority_vote([choice for choice, _, _ in ballots])][1])
             if all(tokens is not None for _, _, tokens in ballots):
                 costs.append(sum(tokens or 0 for _, _, tokens in ballots))
-        rows.append(
-            {
-                "samples": size,
-                "official": statistics.accuracy_interval(right, clips)._asdict(),
-                "tokens": sum(costs) / len(costs) if costs else None,
-            }
-        )
+        official = statistics.accuracy_interval(right, clips)._asdict()
+        rows.append({"samples": size, "official": official, "tokens": sum(costs) / len(costs) if costs else None})
     return rows
 
 
@@ -297,8 +288,6 @@ def _pairs(tallies: Mapping[str, _Tally]) -> list[dict[str, Any]]:
     for first, second in pairs:
         ids = [id for id in means[first] if id in means[second]]
         clips = [tallies[first].clips[id] for id in ids]
-        compared = statistics.compare_arms(
-            [means[first][id] for id in ids], [means[second][id] for id in ids], groups=clips
-        )
+        compared = statistics.compare_arms(*([means[arm][id] for id in ids] for arm in (first, second)), groups=clips)
         rows.append({"arms": [first, second], "items": len(ids), "clips": len(set(clips)), **compared})
     return rows

@@ -100,13 +100,11 @@ class _Work:
 
     def inputs(self, batch: Batch) -> list[tuple[Clip, Question] | Exception]:
         """Return the clip and question of each task, or its error. Each recording is decoded once per batch."""
-        clips: dict[str, Clip | Exception] = {}
+        by_audio = {item.audio: item for item in map(self._audio_item, batch.tasks)}
+        clips = {audio: self._clip(item) for audio, item in by_audio.items()}
         inputs: list[tuple[Clip, Question] | Exception] = []
         for task in batch.tasks:
-            item = self._audio_item(task)
-            if item.audio not in clips:
-                clips[item.audio] = self._clip(item)
-            clip = clips[item.audio]
+            clip = clips[self._audio_item(task).audio]
             if isinstance(clip, Exception):
                 inputs.append(clip)
             else:
@@ -206,15 +204,14 @@ def evaluate(
         partners = shuffled_partners(items.items, settings.seed) if shuffled else {}
         work = _Work(run, items, settings, partners, len(tasks), report)
         report(len(run.done), len(tasks), len(run.failed))
-        if any(task.key not in run.done for task in tasks):
-            # Local models run in batches, requests to services concurrently.
-            local = [task for task in tasks if not engine.engine_for(task.arm.arm).remote]
-            if any(task.key not in run.done for task in local):
-                _run_batches(engine, local, work)
-            remote = [task for task in tasks if engine.engine_for(task.arm.arm).remote]
-            if missing := [task for task in remote if task.key not in run.done]:
-                # failed tasks come last, so that repeated failures do not block the rest
-                asyncio.run(_ask_services(engine, sorted(missing, key=lambda task: task.key in run.failed), work))
+        # Local models run in batches, requests to services concurrently.
+        local = [task for task in tasks if not engine.engine_for(task.arm.arm).remote]
+        if any(task.key not in run.done for task in local):
+            _run_batches(engine, local, work)
+        remote = [task for task in tasks if engine.engine_for(task.arm.arm).remote]
+        if missing := [task for task in remote if task.key not in run.done]:
+            # failed tasks come last, so that repeated failures do not block the rest
+            asyncio.run(_ask_services(engine, sorted(missing, key=lambda task: task.key in run.failed), work))
         if settings.world > 1:
             run.refresh()
             if any(task.key not in run.done and task.key not in run.failed for task in tasks):
@@ -280,10 +277,8 @@ def _check(items: ItemSet, arms: Sequence[EvaluationArm], engine: Engine, settin
 
 
 def _arm_manifest(arm: EvaluationArm, engine: Engine, asked: int) -> dict[str, Any]:
-    mode = arm.arm.mode
-    version, digest = prompt_identity(mode, arm.arm.prompt)
-    entry = arm_to_json(arm) | {"prompt_version": version, "prompt_hash": digest}
-    entry["items"] = asked
+    version, digest = prompt_identity(arm.arm.mode, arm.arm.prompt)
+    entry = arm_to_json(arm) | {"prompt_version": version, "prompt_hash": digest, "items": asked}
     if (arm_engine := engine.engine_for(arm.arm)) is not engine:
         entry["engine"] = type(arm_engine).__name__
     return entry | engine.weights(arm.arm)
@@ -292,14 +287,8 @@ def _arm_manifest(arm: EvaluationArm, engine: Engine, asked: int) -> dict[str, A
 def _run_batches(engine: Engine, tasks: Sequence[Task], work: _Work) -> None:
     settings = work.settings
     seconds = {item.id: audio_seconds(work.items.audio_path(item)) for item in work.items.items}
-    batches = plan(
-        tasks,
-        seconds,
-        base_of=engine.base_of,
-        seed=settings.seed,
-        batch_size=settings.batch_size,
-        attention_share=settings.attention_share,
-    )
+    options = {"batch_size": settings.batch_size, "attention_share": settings.attention_share}
+    batches = plan(tasks, seconds, base_of=engine.base_of, seed=settings.seed, **options)
     own_batches = batches[settings.rank :: settings.world]
     todo = [batch for batch in own_batches if any(task.key not in work.run.done for task in batch.tasks)]
     for batch, inputs in _prefetch(todo, work.inputs):

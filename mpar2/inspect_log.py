@@ -58,17 +58,11 @@ def write_inspect_logs(source: str | Path, folder: str | Path, scores: str | Pat
 
 
 def _event_counts(scores: str | Path) -> dict[str, dict[str, Any]]:
-    from mpar2.cafe.metrics import count_events
-    from mpar2.cafe.schema import Verdict
     from mpar2.cafe.score import read_scores
 
-    counts_by_key = {}
-    for entry in read_scores(scores).scores:
-        if isinstance(entry.outcome, Verdict):
-            counts = count_events(entry.outcome)
-            names = ("matched", "hallucinated", "misused", "missed")
-            counts_by_key[entry.key] = {name: getattr(counts, name) for name in names}
-    return counts_by_key
+    names = ("matched", "hallucinated", "misused", "missed")
+    counts = {entry.key: entry.counts for entry in read_scores(scores).scores}
+    return {key: {name: getattr(c, name) for name in names} for key, c in counts.items() if c is not None}
 
 
 def _log(
@@ -76,11 +70,8 @@ def _log(
 ) -> dict[str, Any]:
     benchmark = run.manifest.get("benchmark") or {}
     items = list(dict.fromkeys(sample["id"] for sample in samples))
-    decoding = {
-        inspect_key: settings[key]
-        for key, inspect_key in (("max_new_tokens", "max_tokens"), ("temperature", "temperature"), ("top_p", "top_p"))
-        if settings.get(key) is not None
-    }
+    names = {"max_new_tokens": "max_tokens", "temperature": "temperature", "top_p": "top_p"}
+    decoding = {name: settings[key] for key, name in names.items() if settings.get(key) is not None}
     return {
         "version": 2,
         "status": "success",
@@ -157,12 +148,8 @@ def _sample(
     if record["seconds"] is not None:
         sample["output"]["time"] = sample["total_time"] = record["seconds"]
     if record["tokens"] is not None:
-        prompt_tokens = record["prompt_tokens"] or 0
-        usage = {
-            "input_tokens": prompt_tokens,
-            "output_tokens": record["tokens"],
-            "total_tokens": prompt_tokens + record["tokens"],
-        }
+        prompt_tokens, tokens = record["prompt_tokens"] or 0, record["tokens"]
+        usage = {"input_tokens": prompt_tokens, "output_tokens": tokens, "total_tokens": prompt_tokens + tokens}
         sample["output"]["usage"] = usage
         sample["model_usage"] = {model: usage}
     return sample

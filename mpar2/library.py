@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,21 +103,14 @@ def evaluate(
     from mpar2.runs import read_run
 
     models = parse_arms([model] if isinstance(model, str) else list(model), mode)
-    arms = [
-        arm_from_json({"name": a.name, "model": a.model, "adapter": a.adapter, "mode": a.mode} | settings)
-        for a in models
-    ]
+    keys = ("name", "model", "adapter", "mode")
+    arms = [arm_from_json({key: getattr(arm, key) for key in keys} | settings) for arm in models]
     items = read_items(benchmark, data, audio_root).first(limit)
-    settings_of_engine = {}
+    run_settings = Settings(seed=seed, attention_share=attention_share, batch_size=batch_size)
     if isinstance(engine, str):  # the same settings as the shell's, so that each can resume the other's run
         options = options or EngineOptions()
-        settings_of_engine, engine = (
-            engine_settings(engine, options),
-            engine_for_arms([arm.arm for arm in arms], engine, options),
-        )
-    run_settings = Settings(
-        seed=seed, attention_share=attention_share, engine=settings_of_engine, batch_size=batch_size
-    )
+        run_settings = replace(run_settings, engine=engine_settings(engine, options))
+        engine = engine_for_arms([arm.arm for arm in arms], engine, options)
     with tempfile.TemporaryDirectory(prefix="mpar2-") as scratch:
         folder = Path(out) if out is not None else Path(scratch)
         metrics = run_evaluation(items, arms, engine, folder, run_settings, report)
@@ -174,6 +167,9 @@ def compare(
     return [done[index] for index in range(len(arms))]
 
 
+_ITEM_COLUMNS = ("audio", "question", "choices", "answer", "domain", "category", "difficulty")
+
+
 def _frame(run: Run) -> pd.DataFrame:
     """Return the answers of a run, one row each (:func:`evaluate` describes the columns)."""
     import pandas as pd
@@ -189,8 +185,7 @@ def _frame(run: Run) -> pd.DataFrame:
         ratios = (record["attention"] or {}).get("ratio")
         rows.append(
             {name: record[name] for name in ("arm", "id", "sample")}
-            | {name: item[name] for name in ("audio", "question", "choices", "answer")}
-            | {name: item[name] for name in ("domain", "category", "difficulty")}
+            | {name: item[name] for name in _ITEM_COLUMNS}
             | {
                 "reply": record["text"],
                 "choice": answer.choice if answer else None,

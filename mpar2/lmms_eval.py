@@ -20,6 +20,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -73,10 +74,9 @@ def import_samples(
     problems: Counter[str] = Counter()
     items_by_id: dict[str, Item] = {}
     records: list[dict[str, Any]] = []
+    find = _Finder(items) if items is not None else None
     for path, arm in zip(paths, arms, strict=True):
-        lines = list(_lines(path))
-        find = _Finder(items) if items is not None else None
-        for where, line in lines:
+        for where, line in _lines(path):
             item = _item(line, where) if find is None else find(line)
             if item is None:
                 problems[f"lines of {arm!r} are of no item of {items.source.name}"] += 1  # type: ignore[union-attr]
@@ -153,10 +153,8 @@ def _item(line: Mapping[str, Any], where: str) -> Item:
     entry, prompt = _entry(line) or {}, _prompt(line)
     choices = entry.get("choices")
     if isinstance(choices, str):
-        try:
+        with suppress(ValueError):
             choices = json.loads(choices)
-        except ValueError:
-            choices = None
     if not (isinstance(choices, list) and all(isinstance(choice, str) for choice in choices)):
         choices = _choices(prompt)
     text = entry.get("question") or (_CHOICE.split(prompt, maxsplit=1)[0].strip() if prompt else "")
@@ -174,10 +172,7 @@ def _item(line: Mapping[str, Any], where: str) -> Item:
 
 
 def _entry(line: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    for name in ("doc", "submission"):
-        if isinstance(line.get(name), Mapping):
-            return line[name]
-    return None
+    return next((line[name] for name in ("doc", "submission") if isinstance(line.get(name), Mapping)), None)
 
 
 def _prompt(line: Mapping[str, Any]) -> str:

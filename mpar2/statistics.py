@@ -121,10 +121,8 @@ def validate(*columns: ArrayLike, groups: _Groups = None, level: float = 0.95) -
             raise ValueError(f"column {number} has {len(array)} values and column 1 has {len(arrays[0])}: not paired")
         if not np.isfinite(array).all():
             position = int(np.flatnonzero(~np.isfinite(array))[0])
-            raise ValueError(
-                f"column {number} has {array[position]} at position {position}: "
-                "leave unscored items out, and count them"
-            )
+            where = f"column {number} has {array[position]} at position {position}"
+            raise ValueError(f"{where}: leave unscored items out, and count them")
     if groups is not None and arrays and len(groups) != len(arrays[0]):
         raise ValueError(f"there are {len(groups)} groups for {len(arrays[0])} values: give one group for each value")
     return arrays
@@ -146,11 +144,9 @@ def wilson(successes: int, n: int, *, level: float = 0.95) -> Interval:
         raise ValueError(f"{successes} successes of {n}: successes must lie between 0 and n")
     if n == 0:
         return Interval(None, None, None, 0)
-    interval = binomtest(successes, n).proportion_ci(level, method="wilson")
+    low, high = map(float, binomtest(successes, n).proportion_ci(level, method="wilson"))
     # At p = 0 and p = 1 the bound is exactly p, apart from rounding.
-    low = 0.0 if successes == 0 else float(interval.low)
-    high = 1.0 if successes == n else float(interval.high)
-    return Interval(successes / n, low, high, n)
+    return Interval(successes / n, low if successes else 0.0, high if successes < n else 1.0, n)
 
 
 def bootstrap_interval(
@@ -291,14 +287,10 @@ def mcnemar(first_right: ArrayLike, second_right: ArrayLike) -> McNemar:
     if not (np.isin(a, (0.0, 1.0)).all() and np.isin(b, (0.0, 1.0)).all()):
         raise ValueError("both arms must be 0 or 1 for each item: take one answer of an item, not a mean of samples")
     x, y = a.astype(bool), b.astype(bool)
-    only_first, only_second = int((x & ~y).sum()), int((~x & y).sum())
-    return McNemar(
-        int((x & y).sum()),
-        only_first,
-        only_second,
-        int((~x & ~y).sum()),
-        float(binomtest(only_first, only_first + only_second).pvalue) if only_first + only_second else 1.0,
-    )
+    both, only_first, only_second, neither = (int(mask.sum()) for mask in (x & y, x & ~y, ~x & y, ~x & ~y))
+    discordant = only_first + only_second
+    p_value = float(binomtest(only_first, discordant).pvalue) if discordant else 1.0
+    return McNemar(both, only_first, only_second, neither, p_value)
 
 
 def slope(
@@ -423,8 +415,8 @@ def _pearson(sums: _Floats) -> _Floats:
 
 
 def _effect(estimate: float, draws: _Floats, clusters: int, level: float) -> Effect:
-    low, high = _percentiles(draws, clusters, level)
-    return Effect(estimate, low, high, None if low is None else _p_value(draws, estimate, clusters), clusters)
+    bounds = _percentiles(draws, clusters, level)
+    return Effect(estimate, *bounds, None if bounds[0] is None else _p_value(draws, estimate, clusters), clusters)
 
 
 def _p_value(draws: _Floats, estimate: float, clusters: int) -> float:
@@ -480,9 +472,7 @@ def _resampled_sums(rows: _Floats, resamples: int, rng: np.random.Generator) -> 
     parts = []
     for count in _chunks(resamples, n * rows.shape[1]):
         indices = rng.integers(n, size=(count, n)) + n * np.arange(count)[:, None]
-        times = np.bincount(indices.ravel(), minlength=count * n).reshape(
-            count, n
-        )  # count of each row in each resample
+        times = np.bincount(indices.ravel(), minlength=count * n).reshape(count, n)  # of each row in each resample
         parts.append(times @ rows)
     return np.concatenate(parts)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -98,10 +99,8 @@ def seed_of(task: Task, seed: int) -> int:
 
 def record_of_failure(task: Task, reason: str) -> dict[str, Any]:
     """Return the line of a failed task."""
-    return _blank(task) | {
-        "status": "error",
-        "error": " ".join(reason.split())[:_MAX_REASON_CHARS] or "no reason given",
-    }
+    error = " ".join(reason.split())[:_MAX_REASON_CHARS] or "no reason given"
+    return _blank(task) | {"status": "error", "error": error}
 
 
 def record_of_answer(task: Task, generation: Generation, *, warnings: Sequence[str] = ()) -> dict[str, Any]:
@@ -133,10 +132,8 @@ def _blank(task: Task) -> dict[str, Any]:
 def _token_ends(generation: Generation) -> list[int] | None:
     if not generation.tokens:
         return None
-    ends = [0]
-    for token in generation.tokens:
-        ends.append(max(ends[-1], token.chars.stop))  # a token inside a character has an empty span
-    return ends[1:]
+    # a token inside a character has an empty span
+    return list(accumulate((max(0, token.chars.stop) for token in generation.tokens), max))
 
 
 def _attention(generation: Generation) -> dict[str, Any] | None:
