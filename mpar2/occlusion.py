@@ -16,18 +16,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from mpar2.engines.base import Decoding, Engine, EngineError, Request
+from mpar2.attention import AttentionRecord
+from mpar2.audio import Clip
+from mpar2.engines.base import Arm, Decoding, Engine, EngineError, Request
+from mpar2.question import Question
 from mpar2.trace import Span, parse_trace
-
-if TYPE_CHECKING:
-    from mpar2.attention import AttentionRecord
-    from mpar2.audio import Clip
-    from mpar2.engines.base import Arm
-    from mpar2.question import Question
 
 __all__ = ["Occlusion", "answer_span", "attention_agreement", "occlude", "occluded_clips", "occlusion_steps"]
 

@@ -16,8 +16,9 @@ import json
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from mpar2.audio import Clip, wav_bytes
 from mpar2.cafe.prompts import load_prompt
 from mpar2.cafe.schema import Truth
 from mpar2.errors import MPAR2Error
@@ -29,9 +30,6 @@ from mpar2.llm.journal import KeyedLocks, content_key, finish_in_thread
 from mpar2.locks import try_lock
 from mpar2.question import item_from_json
 from mpar2.runs.lines import RunError, dump_json, read_lines, write_bytes, write_lines
-
-if TYPE_CHECKING:
-    from mpar2.audio import Clip
 
 __all__ = ["Caption", "Captioner", "read_captions", "write_captions"]
 
@@ -101,8 +99,6 @@ class Captioner:
             LLMError: The model returned no caption.
             SettingError: The file of the caption is damaged.
         """
-        from mpar2.audio import wav_bytes
-
         key = self.key(clip)
         path = self._path(key)
         if (cached := self._read(path)) is not None:

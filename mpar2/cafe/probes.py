@@ -16,19 +16,17 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from mpar2.audio import Clip
 from mpar2.cafe.rules.vocabulary import absent_classes
 from mpar2.cafe.schema import Truth
 from mpar2.cafe.sound_classes import CLASSES
+from mpar2.engines.base import Arm, Decoding, Engine, Request
 from mpar2.question import Question
 from mpar2.statistics import Interval, bootstrap_interval, bootstrap_statistic
-
-if TYPE_CHECKING:
-    from mpar2.audio import Clip
-    from mpar2.engines.base import Arm, Decoding, Engine
 
 __all__ = [
     "Probe",
@@ -128,8 +126,6 @@ def ask_probes(
     Raises:
         EngineError: The engine cannot run the arm.
     """
-    from mpar2.engines.base import Request
-
     requests = [Request(clips[probe.item], probe.question, arm) for probe in probes]
     generations = engine.generate_batch(requests, decoding, batch_size=batch_size)
     return [

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mpar2.errors import MPAR2Error
-from mpar2.question import Item, QuestionError, item_from_json, item_to_json
+from mpar2.question import Item, Question, QuestionError, item_from_json, item_to_json
 
 __all__ = [
     "Entries",
@@ -21,6 +21,7 @@ __all__ = [
     "benchmark_names",
     "choice_texts",
     "id_of",
+    "question_of",
     "read_items",
     "read_json_array",
     "read_json_lines",
@@ -248,6 +249,31 @@ def choice_texts(entry: Mapping[str, Any], key: str, where: str) -> tuple[str, .
     if not isinstance(value, list) or len(value) < 2 or not all(isinstance(choice, str) for choice in value):
         raise ItemsError(f"{where}: '{key}' is {value!r}; a list of at least two texts is needed")
     return tuple(value)
+
+
+def question_of(
+    entry: Mapping[str, Any],
+    where: str,
+    *,
+    text: str = "question",
+    choices: str = "choices",
+    answer: str | None = "answer",
+    **fields: str,
+) -> Question:
+    """Return the question of an entry; a missing answer or field is None.
+
+    Args:
+        entry: An object of the question file.
+        where: Name of the entry in messages.
+        text, choices, answer: Names of these fields in the file; None: no text holds the answer.
+        **fields: The same for ``domain``, ``category``, ``sub_category`` and ``difficulty``.
+
+    Raises:
+        ItemsError: The text or the choices are missing, or a value is of a wrong type.
+    """
+    named = {"answer": answer, **fields}
+    values = {name: text_of(entry, key, where, needed=False) for name, key in named.items() if key is not None}
+    return Question(str(text_of(entry, text, where)), choice_texts(entry, choices, where), **values)
 
 
 def answers_in_other_words(entries: ItemSet) -> list[str]:

@@ -15,8 +15,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from mpar2.items.base import Entries, ItemsError, choice_texts, read_json_array, read_json_lines, text_of
-from mpar2.question import Event, Item, Question
+from mpar2.items.base import Entries, ItemsError, question_of, read_json_array, read_json_lines, text_of
+from mpar2.question import Event, Item
 
 __all__ = ["read_mmar"]
 
@@ -40,21 +40,13 @@ def read_mmar(source: Path) -> Entries:
 def _item(record: Any, where: str) -> Item:
     if not isinstance(record, dict):
         raise ItemsError(f"{where}: {type(record).__name__} where an object is needed")
-    question = Question(
-        text=str(text_of(record, "question", where)),
-        choices=choice_texts(record, "choices", where),
-        answer=text_of(record, "answer", where, needed=False),
-        domain=text_of(record, "modality", where, needed=False),
-        category=text_of(record, "category", where, needed=False),
-        sub_category=text_of(record, "sub-category", where, needed=False),
-    )
     cues = record.get("cue")
     cues = [cue for cue in cues if isinstance(cue, str) and cue.strip()] if isinstance(cues, list) else []
     language = record.get("language")
     return Item(
         id=str(text_of(record, "id", where)),
         audio=str(text_of(record, "audio_path", where)),
-        question=question,
+        question=question_of(record, where, domain="modality", category="category", sub_category="sub-category"),
         events=tuple(Event(cue) for cue in cues) or None,
         truth_origin="cue" if cues else None,
         extra={"language": language} if isinstance(language, str) else {},

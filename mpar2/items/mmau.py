@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mpar2.items.base import Entries, ItemsError, choice_texts, read_json_array, text_of
-from mpar2.question import Item, Question
+from mpar2.items.base import Entries, ItemsError, question_of, read_json_array, text_of
+from mpar2.question import Item
 
 __all__ = ["mmau_version", "read_mmau"]
 
@@ -79,14 +80,7 @@ def _item(record: Any, where: str) -> Item:
     category = record.get("category")
     if isinstance(category, list) and len(category) == 1:  # 13 items of test-mini: ["Reasoning"]
         category = category[0]
-    difficulty = text_of(record, "difficulty", where, needed=False)
-    question = Question(
-        text=str(text_of(record, "question", where)),
-        choices=choice_texts(record, "choices", where),
-        answer=text_of(record, "answer", where, needed=False),
-        domain=text_of(record, "task", where, needed=False),
-        category=category if isinstance(category, str) else None,
-        sub_category=text_of(record, "sub-category", where, needed=False),
-        difficulty=difficulty.lower() if difficulty else None,  # the files of 2024 also had "Medium"
-    )
+    question = question_of(record, where, domain="task", sub_category="sub-category", difficulty="difficulty")
+    difficulty = question.difficulty.lower() if question.difficulty else None  # the files of 2024 also had "Medium"
+    question = replace(question, category=category if isinstance(category, str) else None, difficulty=difficulty)
     return Item(str(text_of(record, "id", where)), str(text_of(record, "audio_id", where)), question)

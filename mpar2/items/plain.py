@@ -15,6 +15,8 @@ from mpar2.question import Item, QuestionError, item_from_json
 
 __all__ = ["read_jsonl", "read_scenes"]
 
+_OTHER_TIMES = ("onset", "offset", "start", "end", "start_s", "end_s")
+
 
 def read_jsonl(source: Path) -> Entries:
     """Read a JSONL file of items, or the ``items.jsonl`` of a folder.
@@ -55,9 +57,7 @@ def _item(entry: dict[str, Any], where: str, id: str) -> Item:
         raise ItemsError(f"{where}: 'audio' and 'question' must not be empty")
     for number, (event, entry_of_event) in enumerate(zip(item.events or (), entry.get("events") or (), strict=True), 1):
         place = f"{where}: entry {number} of 'events'"
-        if wrong_keys := [
-            key for key in ("onset", "offset", "start", "end", "start_s", "end_s") if key in entry_of_event
-        ]:
+        if wrong_keys := [key for key in _OTHER_TIMES if key in entry_of_event]:
             raise ItemsError(f"{place} has {wrong_keys[0]!r}; its times are 'onset_s' and 'offset_s', in seconds")
         if not 0 <= (event.onset_s or 0) <= (event.offset_s if event.offset_s is not None else event.onset_s or 0):
             raise ItemsError(f"{place} lasts from {event.onset_s} to {event.offset_s} s; give 0 <= onset_s <= offset_s")

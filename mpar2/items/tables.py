@@ -22,11 +22,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mpar2.items.base import Entries, ItemsError, choice_texts, id_of, read_json_array, read_json_lines, text_of
-from mpar2.question import Item, Question
+from mpar2.items.base import Entries, ItemsError, id_of, question_of, read_json_array, read_json_lines, text_of
+from mpar2.question import Item
 
 __all__ = ["read_audiomcq", "read_avqa", "read_mmau_pro", "read_mmsu"]
 
@@ -84,12 +85,8 @@ def _rows(source: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         if not files:
             raise ItemsError(f"{source} has no file of questions ({', '.join('*' + form for form in _FORMS)})")
     for file in files:
-        if file.suffix == ".parquet":
-            numbered = enumerate(_parquet(file), 1)
-        elif file.suffix == ".json":
-            numbered = enumerate(read_json_array(file), 1)
-        else:
-            numbered = iter(read_json_lines(file))
+        read = {".parquet": _parquet, ".json": read_json_array}.get(file.suffix)
+        numbered = enumerate(read(file), 1) if read else read_json_lines(file)
         for number, row in numbered:
             if not isinstance(row, dict):
                 raise ItemsError(f"{file}, row {number}: {type(row).__name__} where an object is needed")
@@ -122,15 +119,8 @@ def _mmau_pro(row: Row, where: str) -> Item | str:
     if not row.get("choices"):
         return "they are open questions"
     extra = {key: row[key] for key in ("length_type", "perceptual_skills", "reasoning_skills") if row.get(key)}
-    category = text_of(row, "category", where, needed=False)
-    question = Question(
-        text=str(text_of(row, "question", where)),
-        choices=choice_texts(row, "choices", where),
-        answer=text_of(row, "answer", where),
-        domain=category,
-        category=category,
-        sub_category=text_of(row, "sub-cat", where, needed=False),
-    )
+    text_of(row, "answer", where)  # needed here
+    question = question_of(row, where, domain="category", category="category", sub_category="sub-cat")
     return Item(id_of(row, where), clips[0], question, extra=extra)
 
 
@@ -143,14 +133,9 @@ def _mmsu(row: Row, where: str) -> Item:
         # a letter refers to the choices including the empty ones
         answer = choices.get(answer.strip(), answer) if answer else None
         choices = [choices[letter] for letter in sorted(choices) if choices[letter] not in (None, "")]
-    question = Question(
-        text=str(text_of(row, "question", where)),
-        choices=choice_texts({"choices": choices}, "choices", where),
-        answer=answer,
-        domain="speech",
-        category=text_of(row, "category", where, needed=False),
-        sub_category=text_of(row, "task_name", where, needed=False),
-    )
+    row = {**row, "choices": choices}
+    question = question_of(row, where, answer=None, category="category", sub_category="task_name")
+    question = replace(question, answer=answer, domain="speech")
     id = id_of(row, where)
     return Item(id, text_of(row, "audio_path", where, needed=False) or f"{id}.wav", question)
 
@@ -158,30 +143,19 @@ def _mmsu(row: Row, where: str) -> Item:
 def _audiomcq(row: Row, where: str) -> Item:
     text, choices = ("question_text", "multi_choice") if "question_text" in row else ("question", "choices")
     source = text_of(row, "source_dataset", where, needed=False)
-    question = Question(
-        text=str(text_of(row, text, where)),
-        choices=choice_texts(row, choices, where),
-        answer=text_of(row, "answer", where, needed=False),
-        category=text_of(row, "question_type", where, needed=False),
-    )
+    question = question_of(row, where, text=text, choices=choices, category="question_type")
     extra = {"source_dataset": source} if source else {}
     return Item(id_of(row, where), str(text_of(row, "audio_path", where)), question, extra=extra)
 
 
 def _avqa(record: dict[str, Any], where: str) -> Item:
-    choices = choice_texts(record, "multi_choice", where)
-    answer = record.get("answer")
+    columns = {"text": "question_text", "choices": "multi_choice", "category": "question_type"}
+    question = question_of(record, where, **columns, sub_category="question_relation", answer=None)
+    choices, answer = question.choices, record.get("answer")
     if answer is not None and (type(answer) is not int or not 0 <= answer < len(choices)):
         raise ItemsError(f"{where}: 'answer' is {answer!r}; the index of one of {len(choices)} choices is needed")
-    question = Question(
-        text=_replace_video(str(text_of(record, "question_text", where))),
-        choices=choices,
-        answer=None if answer is None else choices[answer],
-        category=text_of(record, "question_type", where, needed=False),
-        sub_category=text_of(record, "question_relation", where, needed=False),
+    text = re.sub(
+        r"video", lambda match: "Audio" if match[0][0] == "V" else "audio", question.text, flags=re.IGNORECASE
     )
+    question = replace(question, text=text, answer=None if answer is None else choices[answer])
     return Item(id_of(record, where), str(text_of(record, "audio_path", where)), question)
-
-
-def _replace_video(text: str) -> str:
-    return re.sub(r"video", lambda match: "Audio" if match[0][0] == "V" else "audio", text, flags=re.IGNORECASE)

@@ -27,8 +27,6 @@ from mpar2.tagger.profile import EventSettings, settings
 from mpar2.threads import in_own_thread
 
 if TYPE_CHECKING:
-    import torch
-
     from mpar2.tagger.model import TaggerNet
 
 __all__ = ["FRAME_S", "ORIGIN", "TaggedEvent", "Tagging", "events_of", "frame_scores", "tag"]
@@ -181,9 +179,5 @@ def _load() -> TaggerNet:
     net = TaggerNet()
     with as_file(files("mpar2.tagger").joinpath("tagger.safetensors")) as path:
         weights = load_file(path)
-    net.load_state_dict({name: _as_float32(value) for name, value in weights.items()})
+    net.load_state_dict({name: w.float() if w.is_floating_point() else w for name, w in weights.items()})
     return net.eval()
-
-
-def _as_float32(value: torch.Tensor) -> torch.Tensor:
-    return value.float() if value.is_floating_point() else value
