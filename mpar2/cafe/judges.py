@@ -118,11 +118,5 @@ def make_judge(name: str, options: JudgeOptions | None = None) -> Judge:
 def _service_judge(name: str, options: JudgeOptions) -> Judge:
     from mpar2.cafe.llm_judge import llm_judge
 
-    return llm_judge(
-        name,
-        model=options.model,
-        base_url=options.base_url,
-        api_key=options.api_key,
-        journal=options.replies,
-        limiter=options.limiter,
-    )
+    connection = {key: getattr(options, key) for key in ("model", "base_url", "api_key", "limiter")}
+    return llm_judge(name, journal=options.replies, **connection)

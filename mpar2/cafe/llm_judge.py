@@ -50,8 +50,6 @@ from mpar2.llm.base import ChatClient, Sampling, Usage
 from mpar2.llm.cost import Estimate, Prices, estimate_tokens
 from mpar2.llm.errors import CallFailed, ReplyRejected, clip_text
 from mpar2.llm.journal import Journal, RecordedClient, content_key
-from mpar2.llm.limits import Limiter
-from mpar2.llm.retry import RetryPolicy
 from mpar2.llm.services import connect, judge_model, service_named
 from mpar2.llm.structured import StructuredReply, ask
 from mpar2.question import Event
@@ -290,11 +288,7 @@ def llm_judge(
     service: str,
     *,
     model: str | None = None,
-    base_url: str | None = None,
-    api_key: str | None = None,
     journal: Journal | None = None,
-    limiter: Limiter | None = None,
-    policy: RetryPolicy | None = None,
     sampling: Sampling | None = None,
     **options: Any,
 ) -> LLMJudge:
@@ -303,27 +297,15 @@ def llm_judge(
     Args:
         service: One of :func:`mpar2.llm.services.service_names`.
         model: Name of the model; None takes ``MPAR2_JUDGE_MODEL``, else the service's default where it has one.
-        base_url: Address of a server.
-        api_key: Key; None takes it from the environment. The client keeps it in memory and writes it nowhere.
         journal: Journal of all replies, so that no reply is paid twice after a kill.
-        limiter: Limits of concurrent requests and tokens.
-        policy: Number of attempts and waiting times.
         sampling: Sampling options; None takes those of the service.
-        **options: Options of the client of the service.
+        **options: Address, key, limits and retries, as of :func:`mpar2.llm.services.connect`.
 
     Raises:
         SettingError: The service is unknown, no model is named, or the address is invalid.
         StopRun: There is no key.
     """
-    client = connect(
-        service,
-        judge_model(service, model),
-        base_url=base_url,
-        api_key=api_key,
-        limiter=limiter,
-        policy=policy,
-        **options,
-    )
+    client = connect(service, judge_model(service, model), **options)
     return LLMJudge(client if journal is None else RecordedClient(client, journal), service, sampling=sampling)
 
 
