@@ -147,7 +147,8 @@ def _exhibit(
             if any(len(log.rows[panel.metric].dropna()) > len(points) for log in metric_logs):
                 truncated.add(name)
             sheets.append(points.assign(recipe=name, metric=panel.metric))
-            line = _smooth(points, window)
+            means = points[["value", "low", "high"]].rolling(window, center=True, min_periods=1).mean()
+            line = points.assign(**means) if window > 1 else points
             findings.append(_finding(name, panel, line, len(figure.curves) > 1))
             series.append((name, line.to_dict("records")))
         if series:
@@ -180,13 +181,14 @@ def _exhibit(
             **settings,
         )
     table = pd.concat(sheets, ignore_index=True)
+    notes = [f"{name}: only the steps that all its seeds logged are drawn." for name in sorted(truncated)]
     return Exhibit(
         figure.name,
         figure.title,
         caption(findings),
         drawing,
         table[["recipe", "metric", "step", "value", "low", "high", "logs"]],
-        (*figure.notes, *_notes(recipes, names, window), *_truncation_notes(truncated)),
+        (*figure.notes, *_notes(recipes, names, window), *notes),
     )
 
 
@@ -209,13 +211,6 @@ def _value(panel: _Curve, value: float) -> str:
     return f"{100 * value:.1f} %" if panel.percent else number(float(value))
 
 
-def _smooth(points: pd.DataFrame, window: int) -> pd.DataFrame:
-    if window <= 1:
-        return points
-    means = points[["value", "low", "high"]].rolling(window, center=True, min_periods=1).mean()
-    return points.assign(**means)
-
-
 def _notes(recipes: Mapping[str, Sequence[TrainingLog]], names: Sequence[str], window: int) -> list[str]:
     notes = ["Bands: from the lowest to the highest seed; for a single seed, the spread that its trainer logged."]
     if window > 1:
@@ -226,7 +221,3 @@ def _notes(recipes: Mapping[str, Sequence[TrainingLog]], names: Sequence[str], w
             facts = "; ".join(f"{key} {value}" for key, value in fields.items() if value is not None)
             notes.append(f"{log.name}: recipe {log.recipe} ({log.kind}), seed {log.seed}; {facts}.")
     return notes
-
-
-def _truncation_notes(names: set[str]) -> list[str]:
-    return [f"{name}: only the steps that all its seeds logged are drawn." for name in sorted(names)]

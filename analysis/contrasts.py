@@ -392,7 +392,9 @@ def forced_lengths(table: RunTable) -> list[tuple[str, list[ArmInfo]]]:
     families: dict[tuple[Any, ...], list[ArmInfo]] = {}
     for arm in table.arms:
         if arm.settings:
-            families.setdefault((arm.run, *_without_length(arm.settings)), []).append(arm)
+            others = {k: v for k, v in arm.settings.items() if "token" not in k and "length" not in k}
+            key = sorted((k, repr(value)) for k, value in others.items() if k not in _IGNORED_KEYS)
+            families.setdefault((arm.run, *key), []).append(arm)
     named_families = []
     for family in families.values():
         if len(family) > 1:
@@ -400,11 +402,6 @@ def forced_lengths(table: RunTable) -> list[tuple[str, list[ArmInfo]]]:
             if keys:
                 named_families.append((", ".join(key.replace("_", " ") for key in keys), family))
     return named_families
-
-
-def _without_length(settings: Mapping[str, Any]) -> tuple[Any, ...]:
-    others = {k: v for k, v in settings.items() if k not in _IGNORED_KEYS and "token" not in k and "length" not in k}
-    return tuple(sorted((key, repr(value)) for key, value in others.items()))
 
 
 def forced_rows(table: RunTable, metric: Metric) -> pd.DataFrame:

@@ -185,7 +185,8 @@ def dots(
     )
     # Many category labels do not fit horizontally, so they are shortened and rotated.
     if not numeric:
-        figure_layout["xaxis"] |= _categories([_wrap_label(name) for name in positions])
+        wrapped = (wrap(" ".join(str(name).split())[:80], 18)[:3] for name in positions)
+        figure_layout["xaxis"] |= _categories(["<br>".join(map(label, lines_of_name)) for lines_of_name in wrapped])
         if len(positions) > _WRAPPED:
             figure_layout["xaxis"] |= {"ticktext": [label(name, 26) for name in positions], "tickangle": -60}
             figure_layout["height"] += 70
@@ -312,11 +313,6 @@ def _categories(texts: Sequence[str]) -> dict[str, Any]:
 def _is_null_model(rows: Sequence[Row]) -> bool:
     """Return whether the rows are expectations of a null model."""
     return any(row.get("null") is True for row in rows)
-
-
-def _wrap_label(text: Any) -> str:
-    """Return a label wrapped into lines of a few words."""
-    return "<br>".join(label(line) for line in wrap(" ".join(str(text).split())[:80], 18)[:3])
 
 
 def _error_bars(rows: Sequence[Row], y: str, colour: str) -> dict[str, Any]:

@@ -59,7 +59,8 @@ def read_tables(folder: str | Path) -> pd.DataFrame:
     files = sorted((folder / "tables").glob("*.tex")) or sorted(folder.glob("*.tex"))
     macros: dict[str, str] = {}
     for file in sorted({*folder.glob("*.tex"), *files}):
-        macros |= _macros(_source(file))
+        text = _source(file)
+        macros |= {match[1]: _braced(text, match.end() - 1)[0] for match in _MACRO.finditer(text)}
     rows = [
         {"table": file.stem, "row": row, "column": column, "value": value}
         for file in files
@@ -74,11 +75,6 @@ def _source(file: Path) -> str:
     if file.stat().st_size > _LARGEST_BYTES:
         raise AnalysisError(f"{file} has more than {_LARGEST_BYTES:,} bytes: is it a LaTeX source?")
     return file.read_text(encoding="utf-8", errors="replace")
-
-
-def _macros(text: str) -> dict[str, str]:
-    """Return the expansions of macros without arguments, by name."""
-    return {match[1]: _braced(text, match.end() - 1)[0] for match in _MACRO.finditer(text)}
 
 
 def table_cells(text: str, macros: dict[str, str] | None = None) -> Iterator[tuple[str, str, float]]:

@@ -146,7 +146,7 @@ def load_runs(
     paths = [Path(source) for source in sources]
     if not paths:
         raise AnalysisError("no run was given: name at least one run folder")
-    names = _unique_names([name or _name_of(path) for path in paths])
+    names = _unique_names([name or (path.resolve().name if path.is_dir() else path.stem) for path in paths])
     loaded = [_load_run(path, name, judge, limits) for path, name in zip(paths, names, strict=True)]
     return join_tables(loaded, audio_need)
 
@@ -371,10 +371,6 @@ def _notes(run: Run, frame: pd.DataFrame, scores: StoredScores) -> Iterable[str]
         yield "there is no manifest: models, prompts and benchmark are unknown"
     if scores.others:
         yield f"judged by {scores.judge}; the scores of {', '.join(scores.others)} are not shown"
-
-
-def _name_of(path: Path) -> str:
-    return path.resolve().name if path.is_dir() else path.stem
 
 
 def _unique_names(names: Sequence[str]) -> list[str]:

@@ -177,7 +177,8 @@ def parse_arm(text: str, default_mode: Mode = "mpar2") -> Arm:
     if name and not _NAME.fullmatch(name):
         raise ArmError(f"arm name {name!r}: 1 to 80 characters without '|' or slashes are needed")
     model = rest if engine is None else f"{engine}:{rest}"
-    return Arm(name or _default_name(model, adapter, mode), model, adapter, mode)  # type: ignore[arg-type]
+    parts = (short_name(model), *([short_name(adapter)] if adapter else []), mode)
+    return Arm(name or " ".join(parts)[:_MAX_NAME].strip(), model, adapter, mode)  # type: ignore[arg-type]
 
 
 def parse_arms(texts: Sequence[str], default_mode: Mode = "mpar2") -> tuple[Arm, ...]:
@@ -225,11 +226,6 @@ def _split_plus(text: str) -> tuple[str, str | None]:
     places = [place for place, ch in enumerate(text) if ch == "+"]
     place = next((place for place in reversed(places) if Path(text[:place]).exists()), places[0])
     return text[:place].strip(), text[place + 1 :].strip()
-
-
-def _default_name(model: str, adapter: str | None, mode: str) -> str:
-    parts = (short_name(model), *([short_name(adapter)] if adapter else []), mode)
-    return " ".join(parts)[:_MAX_NAME].strip()
 
 
 def short_name(model: str) -> str:
@@ -431,11 +427,10 @@ def build_question(arm: EvaluationArm, item: Item) -> Question:
 def after_events(question: Question, events: Sequence[Event]) -> Question:
     """Return the question preceded by a sentence that lists events."""
     order = sorted(events, key=lambda event: (event.onset_s is None, event.onset_s or 0.0))
-    contained = "; ".join(_event_words(event) for event in order)
+    contained = "; ".join(
+        event.label
+        if event.onset_s is None or event.offset_s is None
+        else f"{event.onset_s:.1f}-{event.offset_s:.1f} s {event.label}"
+        for event in order
+    )
     return replace(question, text=f"The audio contains: {contained}. {question.text}")
-
-
-def _event_words(event: Event) -> str:
-    if event.onset_s is None or event.offset_s is None:
-        return event.label
-    return f"{event.onset_s:.1f}-{event.offset_s:.1f} s {event.label}"

@@ -20,13 +20,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from mpar2.engines.base import EngineError
 from mpar2.engines.names import adapter_config, split_adapter
-
-if TYPE_CHECKING:
-    from mpar2.engines.checkpoint import Checkpoint
 
 __all__ = ["FORMS", "export_checkpoint"]
 
@@ -106,22 +103,18 @@ def _write_model(model: str, adapter: str | None, folder: Path, form: Form, dtyp
         )
     if checkpoint.quantized:
         raise EngineError(f"'{model}' is quantised: merge into the plain checkpoint, and quantise the result")
-    network = _merge_adapter(checkpoint, adapter)
+    network = checkpoint.model
+    if adapter is not None:
+        from mpar2.engines.adapter import adapter_folder, attach_adapter
+
+        attach_adapter(checkpoint, adapter_folder(adapter), adapter, "exported", alone=True)
+        network = checkpoint.peft.merge_and_unload()
     network.save_pretrained(folder, max_shard_size=_SHARD)
     checkpoint.processor.save_pretrained(folder)
     if checkpoint.family.name in _WHOLE:
         _set_prefix(folder, "thinker." if form == "whole" else "")
     if form == "whole":
         _write_whole_config(folder, *_WHOLE[checkpoint.family.name])
-
-
-def _merge_adapter(checkpoint: Checkpoint, adapter: str | None) -> Any:
-    if adapter is None:
-        return checkpoint.model
-    from mpar2.engines.adapter import adapter_folder, attach_adapter
-
-    attach_adapter(checkpoint, adapter_folder(adapter), adapter, "exported", alone=True)
-    return checkpoint.peft.merge_and_unload()
 
 
 def _stored_dtype(model: str) -> str:

@@ -42,6 +42,7 @@ from mpar2.trace import Trace, parse_trace
 __all__ = ["RULES", "RescoreError", "read_verdicts", "rescore", "rescored_table", "score_by_rules"]
 
 _LMMS_LETTERS = "ABCD"
+_DIFFERENCE = ("difference", "difference_low", "difference_high", "p_value")
 RULES = ("official", "official_raw", "strict", "letter", "lmms_eval", "nemo")
 
 
@@ -208,18 +209,12 @@ def rescored_table(rows: list[Rescored], reference: str = "official") -> list[di
             difference = statistics.paired_bootstrap(base, values, groups=clips)
             table.append(
                 {
-                    "arm": arm,
-                    "rule": rule,
-                    "accuracy": accuracy.estimate,
-                    "low": accuracy.low,
-                    "high": accuracy.high,
+                    **{"arm": arm, "rule": rule},
+                    **dict(zip(("accuracy", "low", "high"), accuracy, strict=False)),
                     "answers": len(rule_rows),
                     "items": len({row.id for row in rule_rows}),
                     "clips": accuracy.n,
-                    "difference": difference.estimate,
-                    "difference_low": difference.low,
-                    "difference_high": difference.high,
-                    "p_value": difference.p_value,
+                    **dict(zip(_DIFFERENCE, difference, strict=False)),
                     "more_right": int((values > base).sum()),
                     "less_right": int((values < base).sum()),
                     "guessed": sum(row.guessed for row in rule_rows) if rule == "lmms_eval" else None,

@@ -131,7 +131,9 @@ def parse_trace(text: str, token_spans: Sequence[Span] | None = None) -> Trace:
         )
         for node in builder.nodes
     )
-    answer = _tagged_answer(parts)
+    answers = [part for part in parts if part.kind == "answer" and part.text.strip()]
+    chosen = [part for part in answers if part.parent is None] or answers
+    answer = chosen[-1].text.strip() if chosen else None
     problems = builder.problems
     _check_grammar(parts, problems)
     if answer is None:
@@ -139,8 +141,7 @@ def parse_trace(text: str, token_spans: Sequence[Span] | None = None) -> Trace:
         alone = all(part.kind in ("think", "text", "answer") for part in untagged.top())
         answer = stated_answer(visible_text(untagged), alone=alone)
         if not any(part.kind == "answer" for part in parts):
-            origin = "" if answer is None else "; the answer was read from the text"
-            problems.add(f"no <answer> part{origin}")
+            problems.add("no <answer> part" + ("" if answer is None else "; the answer was read from the text"))
     return Trace(text=text, parts=parts, problems=problems.messages(), answer=answer)
 
 
@@ -166,24 +167,12 @@ def trace_to_json(trace: Trace) -> dict[str, Any]:
     def pair(span: Span | None) -> list[int] | None:
         return None if span is None else [span.start, span.stop]
 
-    parts: list[dict[str, Any]] = [
-        {
-            "kind": p.kind,
-            "number": p.number,
-            "parent": p.parent,
-            "text": p.text,
-            "chars": pair(p.chars),
-            "outer": pair(p.outer),
-            "tokens": pair(p.tokens),
-        }
-        for p in trace.parts
-    ]
-    return {
-        "parts": parts,
-        "problems": list(trace.problems),
-        "answer": trace.answer,
-        "wellformed": is_wellformed(trace),
-    }
+    parts = []
+    for p in trace.parts:
+        spans = {"chars": pair(p.chars), "outer": pair(p.outer), "tokens": pair(p.tokens)}
+        parts.append({"kind": p.kind, "number": p.number, "parent": p.parent, "text": p.text, **spans})
+    wellformed = is_wellformed(trace)
+    return {"parts": parts, "problems": list(trace.problems), "answer": trace.answer, "wellformed": wellformed}
 
 
 @dataclass
@@ -252,10 +241,8 @@ class _Builder:
             self._loose(start)
         if kind in _STEP_PARTS and (parent is None or self.nodes[parent].kind != "step"):
             self.problems.add(f"<{kind}> stands outside a <step>")
-        number = None
-        if kind == "step":
-            self.steps += 1
-            number = self.steps
+        self.steps += kind == "step"
+        number = self.steps if kind == "step" else None
         self.nodes.append(_Node(kind, start, end, parent=parent, number=number))
         self.stack.append(len(self.nodes) - 1)
 
@@ -323,13 +310,6 @@ class _TokenIndex:
         if start >= stop:
             return Span(first, first)
         return Span(first, max(first, bisect_left(self.starts, stop)))
-
-
-def _tagged_answer(parts: Sequence[Part]) -> str | None:
-    answers = [part for part in parts if part.kind == "answer" and part.text.strip()]
-    top = [part for part in answers if part.parent is None]
-    chosen = top or answers
-    return chosen[-1].text.strip() if chosen else None
 
 
 def _check_grammar(parts: Sequence[Part], problems: _Problems) -> None:

@@ -109,17 +109,13 @@ class Rate(NamedTuple):
     undefined: int  # number of traces with denominator 0
 
 
-def _recall_count(c: EventCounts) -> int:
-    return c.matched if c.recalled is None else c.recalled
-
-
 #: name -> (numerator, denominator) of one trace
 METRICS = {
     "acc_per": (lambda c: c.matched, lambda c: c.n_pred),
     "err_per": (lambda c: c.hallucinated, lambda c: c.n_pred),
     "err_use": (lambda c: c.misused, lambda c: c.n_pred),
     "err_omit": (lambda c: c.missed, lambda c: c.n_tgt),
-    "recall": (_recall_count, lambda c: c.n_tgt),
+    "recall": (lambda c: c.matched if c.recalled is None else c.recalled, lambda c: c.n_tgt),
     "f1": (lambda c: 2 * c.matched, lambda c: c.n_pred + c.n_tgt),
     "events": (lambda c: c.n_pred, lambda c: 1),
 }

@@ -168,8 +168,15 @@ def read_items(benchmark: str, data: str | Path, audio_root: str | Path | None =
 
 def _with_problems(items: ItemSet) -> ItemSet:
     """Return the set with newly computed problems of its items."""
-    problems = (*items.file_problems, *_letter_answers(items), *_content_problems(items.items))
-    return replace(items, problems=(*problems, *_audio_problems(items)))
+    problems = list(items.file_problems)
+    if ids := answers_in_other_words(items):
+        reworded = "items give their answer by letter or in other words: its choice is used"
+        problems.append(f"{len(ids)} {reworded} (first: {ids[0]})")
+    problems += _content_problems(items.items)
+    if missing := [path for path in map(items.audio_path, items.items) if not path.is_file()]:
+        share = f"{len(missing)} of {len(items.items)}"
+        problems.append(f"{share} audio files are not there (first: {missing[0]}); see --audio-root")
+    return replace(items, problems=tuple(problems))
 
 
 def read_json_lines(source: Path) -> list[tuple[int, dict[str, Any]]]:
@@ -285,13 +292,6 @@ def answers_in_other_words(entries: ItemSet) -> list[str]:
     ]
 
 
-def _letter_answers(entries: ItemSet) -> list[str]:
-    ids = answers_in_other_words(entries)
-    if not ids:
-        return []
-    return [f"{len(ids)} items give their answer by letter or in other words: its choice is used (first: {ids[0]})"]
-
-
 def fingerprint_of(items: Iterable[Item]) -> str:
     """Return the sha256 of the content of the items, in order, as hexadecimal digits."""
     digest = hashlib.sha256()
@@ -312,11 +312,3 @@ def _content_problems(items: tuple[Item, ...]) -> list[str]:
         if len(set(question.choices)) < len(question.choices):
             groups.setdefault("give the same choice twice", []).append(item.id)
     return [f"{len(ids)} items {problem} (first: {ids[0]})" for problem, ids in groups.items()]
-
-
-def _audio_problems(items: ItemSet) -> list[str]:
-    missing = [item for item in items.items if not items.audio_path(item).is_file()]
-    if not missing:
-        return []
-    first = items.audio_path(missing[0])
-    return [f"{len(missing)} of {len(items.items)} audio files are not there (first: {first}); see --audio-root"]

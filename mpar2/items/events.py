@@ -73,7 +73,8 @@ def items_from_events(
     if not source.exists():
         raise ItemsError(f"{source} does not exist: give the table of {kind}")
     # Collect the events and certified absences of each clip.
-    display_names = _display_names(Path(names)) if names else {}
+    rows_of_names = _cells(Path(names), "\t") if names else ()
+    display_names = {cells[0]: cells[1] for cells in rows_of_names if len(cells) > 1}
     events: dict[str, list[Event]] = {}
     absent: dict[str, set[str]] = {}
     unsure: dict[str, set[str]] = {}  # labels that may be present
@@ -196,10 +197,6 @@ def _number(text: str, where: str, field: str) -> float:
     if not math.isfinite(value):
         raise ItemsError(f"{where}: '{field}' is {text!r}; a number is needed")
     return value
-
-
-def _display_names(file: Path) -> dict[str, str]:
-    return {cells[0]: cells[1] for cells in _cells(file, "\t") if len(cells) > 1}
 
 
 def _merge_events(events: list[Event]) -> tuple[Event, ...]:
