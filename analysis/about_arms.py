@@ -26,7 +26,7 @@ from analysis.contrasts import (
     versus,
 )
 from analysis.exhibit import Exhibit, label, point
-from analysis.figures import dots, forest
+from analysis.figures import Axes, dots, forest
 from analysis.load import RunTable
 from analysis.metrics import CAFE, RULES, Metric, measured, metric_of, rate, rate_of, units, with_f1
 from analysis.words import (
@@ -79,11 +79,7 @@ def arms(table: RunTable, choice: Choice) -> Exhibit:
     # Places follow the labels, so that an arm has the same colour in all figures.
     figure = dots(
         [(row["arm"], [row | {"point": point(table, row["arm"])}]) for row in rows],
-        "arm",
-        "value",
-        x_title="",
-        y_title=metric.label,
-        percent=metric.percent,
+        Axes("arm", "value", "", metric.label, percent=metric.percent),
         tip=lambda row: f"{label(row['arm'])}<br>{estimate(metric, row)}<br>{size_of(row)}",
         places=[table.labels.index(row["arm"]) for row in rows],
         spread=False,
@@ -144,11 +140,7 @@ def cafe(table: RunTable, choice: Choice) -> Exhibit:
     rate_rows = [row | {"point": point(table, row["arm"])} for row in rows if row["metric"] != events_label]
     figure = dots(
         [(name, [row for row in rate_rows if row["arm"] == name]) for name in table.labels],
-        "metric",
-        "value",
-        x_title="",
-        y_title="Rate, pooled over traces",
-        percent=True,
+        Axes("metric", "value", "", "Rate, pooled over traces", percent=True),
         tip=lambda row: (
             f"{label(row['arm'])}<br>{row['metric']} {estimate(_PERCEPTION, row)}<br>{count(row['numerator'])} of "
             f"{count(row['denominator'])} events, {plural(row['traces'], 'trace')}"
@@ -196,11 +188,7 @@ def perception(table: RunTable, choice: Choice) -> Exhibit:
     rows = sheet.to_dict("records")
     figure = dots(
         [(name, [row for row in rows if row["arm"] == name]) for name in table.labels],
-        "probe",
-        "value",
-        x_title="",
-        y_title="Right answers",
-        percent=True,
+        Axes("probe", "value", "", "Right answers", percent=True),
         tip=lambda row: (
             f"{label(row['arm'])}<br>{row['probe']}: {estimate(_ACCURACY, row)}<br>{plural(row['probes'], 'probe')}"
         ),
@@ -256,11 +244,7 @@ def modes(table: RunTable, choice: Choice) -> Exhibit:
     # One series per mode, since the pairs are the categories of the axis.
     figure = dots(
         [(kind, [row for row in rows if row["kind"] == kind]) for kind in ("direct answer", "reasoning")],
-        "pair",
-        "value",
-        x_title="",
-        y_title=metric.label,
-        percent=True,
+        Axes("pair", "value", "", metric.label, percent=True),
         tip=lambda row: f"{label(row['arm'])} ({row['kind']})<br>{estimate(metric, row)}",
         places=(6, 7),  # the colours of no arm
         **_chance_line(table, metric),
@@ -332,11 +316,7 @@ def levels(table: RunTable, choice: Choice) -> Exhibit:
         series.append((f"{reference}: {name}" if several else str(reference), points))
     figure = dots(
         series,
-        "control",
-        "value",
-        x_title="",
-        y_title="Rate" if several else metric.label,
-        percent=metric.percent,
+        Axes("control", "value", "", "Rate" if several else metric.label, percent=metric.percent),
         tip=lambda row: f"{label(row['arm'])}<br>{label(row['metric'])} {estimate(metric, row)}<br>{size_of(row)}",
         places=symbols,
         hues=hues,
@@ -419,11 +399,7 @@ def rules(table: RunTable, choice: Choice) -> Exhibit:
     rate_rows = [row | {"point": point(table, row["arm"])} for row in rows if row["metric"] != count_label]
     figure = dots(
         [(name, [row for row in rate_rows if row["arm"] == name]) for name in arms_shown],
-        "metric",
-        "value",
-        x_title="",
-        y_title="Rate, pooled over traces",
-        percent=True,
+        Axes("metric", "value", "", "Rate, pooled over traces", percent=True),
         places=[table.labels.index(name) for name in arms_shown],
         tip=lambda row: f"{label(row['arm'])}<br>{row['metric']} {estimate(_PERCEPTION, row)}<br>{size_of(row)}",
     )

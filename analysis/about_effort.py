@@ -14,7 +14,7 @@ from analysis import effort
 from analysis.choice import Choice
 from analysis.contrasts import Difference, attending_roles, versus
 from analysis.exhibit import Exhibit, label, point
-from analysis.figures import dots, lines
+from analysis.figures import Axes, dots, lines
 from analysis.load import RunTable
 from analysis.metrics import Metric, metric_of
 from analysis.words import (
@@ -51,11 +51,7 @@ def frontier(table: RunTable, choice: Choice) -> Exhibit:
             places.append(place)
     figure = dots(
         series,
-        "tokens",
-        "accuracy",
-        x_title="Mean tokens an item (of all votes)",
-        y_title="Accuracy",
-        percent=True,
+        Axes("tokens", "accuracy", "Mean tokens an item (of all votes)", "Accuracy", percent=True),
         joined=True,
         places=places,
         tip=lambda row: (
@@ -108,11 +104,7 @@ def budget(table: RunTable, choice: Choice) -> Exhibit:
         series.append((arm, points))
     figure = dots(
         series,
-        "place",
-        "tokens",
-        x_title=" and ".join(names[:2]).capitalize(),
-        y_title="Mean generated tokens",
-        percent=False,
+        Axes("place", "tokens", " and ".join(names[:2]).capitalize(), "Mean generated tokens", percent=False),
         tip=lambda row: (
             f"{label(row['arm'])}<br>{row['field']}: {label(row['level'])}<br>{number(row['tokens'])} tokens"
             f"{span(None, row['low'], row['high'])}<br>{size_of(row)}; "
@@ -150,14 +142,11 @@ def attention(
         return Exhibit(name, title, reason, None, rows, (), "Figure 6")
     series = [(arm, rows[rows["arm"] == arm].to_dict("records")) for arm in table.labels]
     metric = metric_of("corrected" if corrected else "attention")
+    x_title = "Share of the trace" if position == "relative" else "Tokens written"
+    y_title = "Length-corrected ratio" if corrected else "Share of attention on audio"
     figure = lines(
         series,
-        "position",
-        "value",
-        x_title="Share of the trace" if position == "relative" else "Tokens written",
-        y_title="Length-corrected ratio" if corrected else "Share of attention on audio",
-        percent=not corrected,
-        share_x=position == "relative",
+        Axes("position", "value", x_title, y_title, percent=not corrected, share_x=position == "relative"),
         tip=lambda row: (
             f"{label(row['arm'])}<br>{estimate(metric, row)}<br>{plural(row['traces'], 'trace')} of {size_of(row)}"
         ),

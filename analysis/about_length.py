@@ -15,7 +15,7 @@ from analysis import decay as measures
 from analysis.choice import BINNINGS, LENGTHS, Choice
 from analysis.contrasts import chance_of, forced_rows
 from analysis.exhibit import Exhibit, label, point
-from analysis.figures import dots, forest, lines, panels
+from analysis.figures import Axes, dots, forest, lines, panels
 from analysis.load import RunTable
 from analysis.metrics import RULES, Metric, metric_of, with_f1
 from analysis.words import (
@@ -61,12 +61,8 @@ def decay(table: RunTable, choice: Choice) -> Exhibit:
         if any(pd.notna(row["value"]) for row in points):
             series.append((arm, points))
     groups, n_omitted = _by_run(table, series)
-    options: dict[str, Any] = {
-        "x_title": f"Mean length of a bin: {LENGTHS[choice.length].lower()}",
-        "y_title": metric.label,
-        "percent": metric.percent,
-        "tip": _tip,
-    }
+    x_title = f"Mean length of a bin: {LENGTHS[choice.length].lower()}"
+    axes = Axes("length", "value", x_title, metric.label, metric.percent)
     # Chance is a level of accuracy only.
     chance = chance_of(table.frame) if metric.name in ("accuracy", "strict") else None
     # The null model is drawn only where all lines share one plot; panels would be crowded.
@@ -76,15 +72,14 @@ def decay(table: RunTable, choice: Choice) -> Exhibit:
         ]
         figure = lines(
             line_series,
-            "length",
-            "value",
+            axes,
+            tip=_tip,
             reference=1.0 if metric.name == "corrected" else chance,
             reference_label=f"chance {value(metric, chance)}" if chance is not None else "",
             places=[table.labels.index(name.removesuffix(_NULL)) for name, _ in line_series],
-            **options,
         )
     else:
-        figure = panels(groups, "length", "value", places=None, own_places=True, **options)
+        figure = panels(groups, axes, tip=_tip, own_places=True)
     names = [name for _, group in groups for name, _ in group]
     notes = [
         f"{BINNINGS[choice.binning]} bins, at most {choice.bins}; x is the mean length of the bin's traces.",
@@ -157,11 +152,7 @@ def curves(table: RunTable, choice: Choice) -> Exhibit:
     n_omitted, groups = max(0, len(groups) - _MOST_LINES), groups[:_MOST_LINES]
     figure = panels(
         groups,
-        "length",
-        "value",
-        x_title="Mean length, tokens",
-        y_title="Rate",
-        percent=True,
+        Axes("length", "value", "Mean length, tokens", "Rate", percent=True),
         tip=_tip,
         hues=[table.labels.index(arm) for arm, _ in groups],
     )
@@ -296,11 +287,7 @@ def forced(table: RunTable, choice: Choice) -> Exhibit:
         series.append((legend, [row | {"point": point(table, row["arm"])} for row in points]))
     figure = dots(
         series,
-        "length",
-        "value",
-        x_title="Mean generated tokens",
-        y_title="Rate" if several else metric.label,
-        percent=metric.percent,
+        Axes("length", "value", "Mean generated tokens", "Rate" if several else metric.label, percent=metric.percent),
         joined=True,
         tip=lambda row: (
             f"{label(row['arm'])}<br>{label(row['metric'])} {estimate(metric, row)}<br>{number(row['length'])} tokens; "

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from analysis.exhibit import Exhibit
-from analysis.figures import lines, panels
+from analysis.figures import Axes, lines, panels
 from analysis.training_log import TrainingLog, curve, families
 from analysis.words import caption, number
 
@@ -159,9 +159,8 @@ def _exhibit(
     # Every panel has every recipe, so that colours and legend entries agree between panels.
     panel_series = [(panel, [(name, dict(series).get(name, [])) for name in names]) for panel, series in groups]
     # Places refer to all recipes, so that colours do not change with the selection.
+    axes = Axes("step", "value", "Step", figure.y_title, all(panel.percent for panel, _ in panel_series))
     settings: dict[str, Any] = {
-        "x_title": "Step",
-        "y_title": figure.y_title,
         "tip": lambda row: (
             f"step {row['step']}: {number(row['value'])}<br>{number(row['low'])} to {number(row['high'])}"
             if row["low"] == row["low"]
@@ -170,13 +169,11 @@ def _exhibit(
         "places": [places[name] for name in names],
     }
     if len(panel_series) == 1:
-        drawing = lines(panel_series[0][1], "step", "value", percent=panel_series[0][0].percent, **settings)
+        drawing = lines(panel_series[0][1], axes, **settings)
     else:
         drawing = panels(
             [(panel.title, series) for panel, series in panel_series],
-            "step",
-            "value",
-            percent=all(panel.percent for panel, _ in panel_series),
+            axes,
             shared=len({panel.percent for panel, _ in panel_series}) == 1,
             **settings,
         )

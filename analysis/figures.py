@@ -5,22 +5,21 @@ the time of Plotly's validated objects (see ``Exhibit.figure``). Every series is
 together. Points carry their selection (``exhibit.point``), so that a click can fetch their traces. Rows are plain
 dicts; a value or bound may be None or NaN.
 
-Common arguments: ``x`` and ``y`` name the columns of the axes, ``x_title`` and ``y_title`` are their titles; with
-``percent`` the values are shares; ``tip`` makes the hover text of a row; ``places`` are places in the colour order.
+Common arguments: ``tip`` makes the hover text of a row; ``places`` are places in the colour order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from textwrap import wrap
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from analysis.exhibit import label
 from analysis.style import DASHES, INK, SOFT, SYMBOLS, axis, colour_of, layout, with_alpha
 
-__all__ = ["dots", "forest", "lines", "panels"]
+__all__ = ["Axes", "dots", "forest", "lines", "panels"]
 
 _WRAPPED = 8  # labels in lines below an axis; more of them stand at an angle, in one line each
 Row = Mapping[str, Any]
@@ -29,16 +28,26 @@ Series = Sequence[tuple[str, Sequence[Row]]]
 Drawing = dict[str, Any]
 
 
+class Axes(NamedTuple):
+    """The columns of the axes and their titles; ``percent`` if the values are shares, ``share_x`` if x is one too."""
+
+    x: str
+    y: str
+    x_title: str
+    y_title: str
+    percent: bool = False
+    share_x: bool = False
+
+    def layouts(self) -> dict[str, Any]:
+        """Return the settings of both axes."""
+        return {"xaxis": axis(self.x_title, percent=self.share_x), "yaxis": axis(self.y_title, percent=self.percent)}
+
+
 def lines(
     series: Series,
-    x: str,
-    y: str,
+    axes: Axes,
     *,
-    x_title: str,
-    y_title: str,
-    percent: bool,
     tip: Tip,
-    share_x: bool = False,
     reference: float | None = None,
     reference_label: str = "",
     places: Sequence[int] | None = None,
@@ -47,7 +56,6 @@ def lines(
 
     Args:
         series: Names and rows; a row has ``x``, ``y``, ``low``, ``high`` and, where it can be chosen, ``point``.
-        share_x: The horizontal axis is a share too.
         reference: A horizontal line, such as the level of chance.
         reference_label: Its text.
         places: Place of each series in the colour order.
@@ -58,20 +66,16 @@ def lines(
     solid = any(_is_null_model(rows) for _, rows in series)
     data: list[dict[str, Any]] = []
     for number, (name, rows) in enumerate(series):
-        data += _line(name, rows, x, y, places[number] if places else number, tip, legend=True, solid=solid)
-    figure_layout = layout(xaxis=axis(x_title, percent=share_x), yaxis=axis(y_title, percent=percent))
+        data += _line(name, rows, axes, places[number] if places else number, tip, legend=True, solid=solid)
+    figure_layout = layout(**axes.layouts())
     _add_reference_line(figure_layout, reference, reference_label)
     return {"data": data, "layout": figure_layout}
 
 
 def panels(
     groups: Sequence[tuple[str, Series]],
-    x: str,
-    y: str,
+    axes: Axes,
     *,
-    x_title: str,
-    y_title: str,
-    percent: bool,
     tip: Tip,
     shared: bool = True,
     places: Sequence[int] | None = None,
@@ -104,19 +108,17 @@ def panels(
         left, top = column * (width + gap_x), 1 - row * (panel_height + gap_y)
         suffix = "" if number == 0 else str(number + 1)
         last_row = number + columns >= len(groups)
-        figure_layout[f"xaxis{suffix}"] = axis(
-            x_title if last_row else "", domain=[left, left + width], anchor=f"y{suffix}"
-        )
-        figure_layout[f"yaxis{suffix}"] = axis(
-            y_title if column == 0 else "", percent=percent, domain=[top - panel_height, top], anchor=f"x{suffix}"
-        )
+        x_title, y_title = axes.x_title if last_row else "", axes.y_title if column == 0 else ""
+        across, up = {"domain": [left, left + width]}, {"domain": [top - panel_height, top]}
+        figure_layout[f"xaxis{suffix}"] = axis(x_title, anchor=f"y{suffix}", **across)
+        figure_layout[f"yaxis{suffix}"] = axis(y_title, percent=axes.percent, anchor=f"x{suffix}", **up)
         # Shared scales make the panels comparable.
         if number and shared:
             figure_layout[f"yaxis{suffix}"]["matches"] = "y"
             figure_layout[f"xaxis{suffix}"]["matches"] = "x"
         font = {"size": 13, "color": INK if hues is None else colour_of(hues[number])}
-        place = {"x": left, "y": top, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom"}
-        figure_layout["annotations"].append({"text": label(title), "showarrow": False, "font": font, **place})
+        corner = {"x": left, "y": top, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom"}
+        figure_layout["annotations"].append({"text": label(title), "showarrow": False, "font": font, **corner})
         # A series has one legend entry for all panels, taken from its first panel with rows.
         for order, (name, rows) in enumerate(series):
             first = bool(rows) and (own_places or name not in in_legend)  # Plotly leaves empty series out of its legend
@@ -124,22 +126,18 @@ def panels(
             place = places[order] if places else order
             hue = place if hues is None else hues[number]
             if first and hues is not None:  # the legend shows symbols and dashes in a neutral colour
-                (key,) = _line(name, [row | {"band": False} for row in rows[:1]], x, y, place, tip, legend=True)
+                (key,) = _line(name, [row | {"band": False} for row in rows[:1]], axes, place, tip, legend=True)
                 key |= {"x": [None], "y": [None], "customdata": [None], "hovertext": [""]}
                 data.append(key | {"line": key["line"] | {"color": INK}, "marker": key["marker"] | {"color": INK}})
-            for trace in _line(name, rows, x, y, place, tip, legend=first and hues is None, hue=hue):
+            for trace in _line(name, rows, axes, place, tip, legend=first and hues is None, hue=hue):
                 data.append(trace | {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}"})
     return {"data": data, "layout": figure_layout}
 
 
 def dots(
     series: Series,
-    x: str,
-    y: str,
+    axes: Axes,
     *,
-    x_title: str,
-    y_title: str,
-    percent: bool,
     tip: Tip,
     joined: bool = False,
     places: Sequence[int] | None = None,
@@ -157,6 +155,7 @@ def dots(
         spread: Series stand side by side (over categories).
         hues: Place of the colour of each series, where it is not that of its symbol and dash.
     """
+    x, y = axes.x, axes.y
     # Categories become positions 0, 1, .., around which the series are spread.
     numeric = all(isinstance(row[x], (int, float)) for _, rows in series for row in rows)
     positions: dict[Any, int] = {}
@@ -180,9 +179,7 @@ def dots(
                 "error_y": _error_bars(rows, y, colour),
             }
         )
-    figure_layout = layout(
-        xaxis=axis(x_title), yaxis=axis(y_title, percent=percent), showlegend=spread and n_series > 1
-    )
+    figure_layout = layout(**axes.layouts(), showlegend=spread and n_series > 1)
     # Many category labels do not fit horizontally, so they are shortened and rotated.
     if not numeric:
         wrapped = (wrap(" ".join(str(name).split())[:80], 18)[:3] for name in positions)
@@ -242,8 +239,7 @@ def forest(
 def _line(
     name: str,
     rows: Sequence[Row],
-    x: str,
-    y: str,
+    axes: Axes,
     place: int,
     tip: Tip,
     *,
@@ -251,6 +247,7 @@ def _line(
     solid: bool = False,
     hue: int | None = None,
 ) -> list[dict[str, Any]]:
+    x, y = axes.x, axes.y
     rows = [row for row in rows if pd.notna(row[y])]
     colour, group = colour_of(place if hue is None else hue), f"series {place}"
     faint = _is_null_model(rows)

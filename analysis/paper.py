@@ -23,7 +23,7 @@ import pandas as pd
 
 from analysis.choice import Choice
 from analysis.exhibit import Exhibit
-from analysis.figures import dots, forest
+from analysis.figures import Axes, dots, forest
 from analysis.latex_tables import read_tables
 from analysis.load import ArmInfo, RunTable
 from analysis.metrics import metric_of, rate
@@ -77,11 +77,7 @@ def paper_exhibits() -> list[Exhibit]:
     rows = table_two.to_dict("records")
     ablation = dots(
         [(name, [row for row in rows if row["quantity"] == name]) for name in ("MMAU", "MMAR")],
-        "row",
-        "share",
-        x_title="",
-        y_title="Accuracy, as the paper reports it",
-        percent=True,
+        Axes("row", "share", "", "Accuracy, as the paper reports it", percent=True),
         tip=_tip,
         places=_PLACES[:2],
     )
