@@ -40,13 +40,14 @@ def read_mmar(source: Path) -> Entries:
 def _item(record: Any, where: str) -> Item:
     if not isinstance(record, dict):
         raise ItemsError(f"{where}: {type(record).__name__} where an object is needed")
+    question = question_of(record, where, domain="modality", category="category", sub_category="sub-category")
     cues = record.get("cue")
     cues = [cue for cue in cues if isinstance(cue, str) and cue.strip()] if isinstance(cues, list) else []
     language = record.get("language")
     return Item(
         id=str(text_of(record, "id", where)),
         audio=str(text_of(record, "audio_path", where)),
-        question=question_of(record, where, domain="modality", category="category", sub_category="sub-category"),
+        question=question,
         events=tuple(Event(cue) for cue in cues) or None,
         truth_origin="cue" if cues else None,
         extra={"language": language} if isinstance(language, str) else {},
