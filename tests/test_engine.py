@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_adapter, make_clip
+from tokenizers import Tokenizer, decoders
+from tokenizers.models import BPE
+from transformers import PreTrainedTokenizerFast
 
 from mpar2.audio import Clip
 from mpar2.engines.base import Arm, Decoding, EngineError, Generation, Progress, Request
@@ -100,6 +103,22 @@ def test_repetition_penalty_equals_generate(engine, tiny_checkpoint: Path, clip:
     inputs = stock_inputs(checkpoint, [clip], [question], ["direct"])
     out = checkpoint.model.generate(**inputs, max_new_tokens=TOKENS, do_sample=False, repetition_penalty=1.3)
     assert ids(ours) == out[0, inputs.input_ids.shape[1] :].tolist()[: len(ours.tokens)]
+
+
+def test_arms_that_share_a_clip_equal_each_alone(
+    engine, tiny_checkpoint: Path, tiny_adapter: Path, clip: Clip, question: Question
+) -> None:
+    """Prompts that begin alike, an equal prompt twice, and one with an adapter."""
+    base, other = str(tiny_checkpoint), Question("Which sound is last?", question.choices)
+    asked = [(question, "cot", None), (question, "mpar2", None), (other, "cot", None), (question, "cot", None)]
+    asked.append((question, "cot", str(tiny_adapter)))
+    requests = [Request(clip, q, Arm("a", base, adapter, mode)) for q, mode, adapter in asked]
+    decoding = Decoding(max_new_tokens=TOKENS)
+    together = engine.generate_batch(requests, decoding, attention="full")
+    alone = [engine.generate_batch([request], decoding, attention="full")[0] for request in requests]
+    assert [ids(g) for g in together] == [ids(g) for g in alone] and ids(together[0]) == ids(together[3])
+    for a, b in zip(together, alone, strict=True):
+        np.testing.assert_allclose(a.attention.mass, b.attention.mass, atol=1e-5)
 
 
 def test_two_arms_in_one_batch_equal_each_alone(
@@ -312,6 +331,22 @@ def test_a_question_with_control_tokens_cannot_add_audio(engine, tiny_checkpoint
 def test_decoding_says_what_is_wrong(field: str, value: float) -> None:
     with pytest.raises(EngineError, match=field):
         Decoding(**{field: value})
+
+
+def test_text_stream_of_a_tokenizer_with_marked_spaces_and_bytes() -> None:
+    """Gemma's tokenizer writes a space as a mark, and bytes of rare characters as pieces of their own."""
+    bytes_of_snow = [f"<0x{byte:02X}>" for byte in "☃".encode()]
+    pieces = ["<pad>", "\u2581a", "\u2581dog", "s", "\n", *bytes_of_snow, "<end>"]
+    model = BPE({piece: n for n, piece in enumerate(pieces)}, [], byte_fallback=True)
+    backend = Tokenizer(model)
+    backend.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", eos_token="<end>")
+    stream, written = TextStream(tokenizer), [1, 2, 3, 4, 5, 6, 7, 1, 8]
+    for token in written:
+        stream.push(token)
+    stream.finish()
+    assert stream.text == tokenizer.decode(written, skip_special_tokens=True) == " a dogs\n☃ a"
+    assert [stream.text[span.start : span.stop] for span in stream.spans[4:8]] == ["", "", "☃", " a"]
 
 
 def test_text_stream_equals_decoding_at_once(tiny_checkpoint: Path) -> None:

@@ -219,7 +219,7 @@ def _load_network(
             state_dict=read_rows(source, dtype) if rows else None,
             config=config,
             dtype=dtype,
-            attn_implementation="sdpa",
+            attn_implementation=family.attention,
             use_safetensors=True,
             output_loading_info=True,
             **options,

@@ -11,6 +11,7 @@ to the last digits of floating point, which a batch may change).
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch.nn.functional import pad
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 from transformers.generation.logits_process import (
@@ -72,13 +74,15 @@ class Session:
         self._width = max(len(prompt.ids) for prompt in prompts)
         self.rows = list(range(len(prompts)))  # the prompts that are still in the batch
         self.probe: AttentionProbe | None = None
-        self._cache = growing_cache(self._network)
+        self._cache: DynamicCache | None = None
         self._mask = torch.zeros(0)  # (B, columns of the cache): visible to attention
         self._hidden_columns = False  # whether the mask hides any column
         self._counts = torch.zeros(0)  # the same with hidden audio counted: position ids are computed from it
         self._deltas = torch.zeros(0)
         self._adapters = ExitStack()
-        self._adapters.enter_context(_adapted(checkpoint, [prompt.adapter for prompt in prompts]))
+        self._mixed = len({prompt.adapter for prompt in prompts}) > 1
+        if not self._mixed:
+            self._use([prompt.adapter for prompt in prompts])
 
     def audio_positions(self) -> list[range]:
         """Return the positions of each prompt's audio in the padded batch, for a probe."""
@@ -87,29 +91,42 @@ class Session:
 
     @torch.inference_mode()
     def prefill(self) -> torch.Tensor:
-        """Run the prompts, left-padded.
+        """Run each prompt by itself up to its last token, then the last tokens together.
+
+        A batch of whole prompts would have to be padded, and attention with padding is slower. Prompts of one clip and
+        adapter share the pass over the tokens that they begin with.
 
         Returns:
             Logits of the first new token, (B, V).
         """
         device = self._checkpoint.device
-        pad = self._network.generation_config.pad_token_id or 0
-        padded = [[pad] * (self._width - len(p.ids)) + list(p.ids) for p in self._prompts]
-        ids = torch.tensor(padded, device=device)
         lengths = torch.tensor([len(p.ids) for p in self._prompts], device=device)
         self._mask = (torch.arange(self._width, device=device)[None] >= self._width - lengths[:, None]).long()
         self._counts = self._mask
         self._hidden_columns = bool((lengths < self._width).any())
-        spans = self.audio_positions()
-        words = ids.clone()
-        for row, span in enumerate(spans):
-            words[row, span.start : span.stop] = pad  # a placeholder's id may lie outside the vocabulary
-        embeds = self._network.get_input_embeddings()(words).clone()
-        for row, (span, prompt) in enumerate(zip(spans, self._prompts, strict=True)):
-            embeds[row, span.start : span.stop] = prompt.audio.to(device, embeds.dtype)
-        positions, self._deltas = self._checkpoint.family.first_positions(self._network, ids, self._mask)
-        # logits of the last position only: vocabularies are large
-        return self._checkpoint.family.logits(self._network, self._hidden(embeds, positions, 1)[:, -1])
+        positions, deltas = zip(*(self._positions(prompt) for prompt in self._prompts), strict=True)
+        self._deltas = torch.cat(deltas)
+        groups: dict[tuple[Adapter | None, int], list[int]] = {}
+        for row, prompt in enumerate(self._prompts):
+            groups.setdefault((prompt.adapter, id(prompt.audio)), []).append(row)
+        caches: dict[int, DynamicCache] = {}
+        for (adapter, _), rows in groups.items():
+            if self._mixed:
+                self._use([adapter])
+            shared, cache = _shared_tokens([self._prompts[row].ids for row in rows]), growing_cache(self._network)
+            self._extend(cache, self._prompts[rows[0]], positions[rows[0]][..., :shared])
+            for row in rows:
+                caches[row] = cache
+                if rest := len(self._prompts[row].ids) - 1 - shared:
+                    caches[row] = _joined(self._network, [cache])
+                    self._extend(caches[row], self._prompts[row], positions[row][..., shared : shared + rest], shared)
+        if self._mixed:
+            self._use([prompt.adapter for prompt in self._prompts])
+        self._cache = _joined(self._network, [caches[row] for row in self.rows])
+        last = [self._inputs(prompt, len(prompt.ids) - 1, len(prompt.ids)) for prompt in self._prompts]
+        inputs = {name: torch.cat([row[name] for row in last]) for name in last[0]}
+        hidden = self._hidden(inputs, torch.cat([row[..., -1:] for row in positions], dim=-2), 1)
+        return self._checkpoint.family.logits(self._network, hidden[:, -1])
 
     @torch.inference_mode()
     def feed(self, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
@@ -155,9 +172,8 @@ class Session:
         self._cache.batch_select_indices(index)
         self._mask, self._counts, self._deltas = self._mask[index], self._counts[index], self._deltas[index]
         self._hidden_columns = not self._mask.all()
-        if len({prompt.adapter for prompt in self._prompts}) > 1:  # rows have moved; a single adapter stays active
-            self._adapters.close()
-            self._adapters.enter_context(_adapted(self._checkpoint, [self._prompts[row].adapter for row in self.rows]))
+        if self._mixed:  # rows have moved; a single adapter stays active
+            self._use([self._prompts[row].adapter for row in self.rows], merge=True)
 
     def hide_audio(self, row: int) -> None:
         """Mask the audio for a row from its next token on. Position ids do not change.
@@ -187,12 +203,54 @@ class Session:
     def close(self) -> None:
         self._adapters.close()
 
+    def _use(self, adapters: Sequence[Adapter | None], *, merge: bool | None = None) -> None:
+        """Run the following passes with one adapter for each row.
+
+        Args:
+            adapters: The adapter of each row; None is the bare base.
+            merge: Whether an adapter that all rows share may be merged; by default if the whole session shares it.
+        """
+        self._adapters.close()
+        merge = not self._mixed if merge is None else merge
+        self._adapters.enter_context(_adapted(self._checkpoint, adapters, merge=merge))
+
+    def _positions(self, prompt: Prompt) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the position ids of one prompt, and the offset of the positions after it."""
+        ids = torch.tensor([prompt.ids], device=self._checkpoint.device)
+        return self._checkpoint.family.first_positions(self._network, ids, torch.ones_like(ids))
+
+    def _inputs(self, prompt: Prompt, start: int, stop: int) -> dict[str, torch.Tensor]:
+        """Return the text model's inputs for the tokens from ``start`` to ``stop`` of a prompt, with its audio."""
+        ids = torch.tensor([prompt.ids[start:stop]], device=self._checkpoint.device)
+        first, last = (min(max(place - start, 0), stop - start) for place in self._audio_span(prompt))
+        # a placeholder's id may lie outside the vocabulary
+        ids[:, first:last] = self._network.generation_config.pad_token_id or 0
+        inputs = self._checkpoint.family.embed(self._network, ids)
+        frames = prompt.audio[max(start - prompt.audio_start, 0) :][: last - first]
+        inputs["inputs_embeds"][0, first:last] = frames.to(ids.device, inputs["inputs_embeds"].dtype)
+        return inputs
+
+    @staticmethod
+    def _audio_span(prompt: Prompt) -> tuple[int, int]:
+        return prompt.audio_start, prompt.audio_start + len(prompt.audio)
+
+    def _extend(self, cache: DynamicCache, prompt: Prompt, positions: torch.Tensor, start: int = 0) -> None:
+        """Append the tokens of a prompt from ``start``, one for each position id, to the cache of its row."""
+        stop = start + positions.shape[-1]
+        self._network.model(
+            **self._inputs(prompt, start, stop),
+            attention_mask=torch.ones(1, stop, dtype=torch.long, device=self._checkpoint.device),
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+        )
+
     def _follow(self, ids: torch.Tensor) -> torch.Tensor:
         """Return the last hidden states (B, T, hidden) of tokens (B, T) that follow the cache."""
         self._mask = torch.cat([self._mask, torch.ones_like(ids)], dim=1)
         self._counts = torch.cat([self._counts, torch.ones_like(ids)], dim=1)
         positions = self._counts.cumsum(-1)[:, -ids.shape[1] :] - 1 + self._deltas
-        return self._hidden(self._network.get_input_embeddings()(ids), positions, ids.shape[1])
+        return self._hidden(self._checkpoint.family.embed(self._network, ids), positions, ids.shape[1])
 
     def _mask_of_a_token(self) -> torch.Tensor | None:
         """Return the attention mask of one query per row in the model's format, which transformers computes slowly.
@@ -203,13 +261,13 @@ class Session:
             return self._mask
         return self._mask[:, None, None].bool() if self._hidden_columns else None
 
-    def _hidden(self, embeds: torch.Tensor, positions: torch.Tensor, queries: int) -> torch.Tensor:
+    def _hidden(self, inputs: dict[str, torch.Tensor], positions: torch.Tensor, queries: int) -> torch.Tensor:
         with ExitStack() as stack:
             if self.probe is not None:
                 stack.enter_context(self.probe.listen(self.rows, queries))
             return self._network.model(
-                inputs_embeds=embeds,
-                attention_mask=self._mask if embeds.shape[1] > 1 else self._mask_of_a_token(),
+                **inputs,
+                attention_mask=self._mask if positions.shape[-1] > 1 else self._mask_of_a_token(),
                 position_ids=positions,
                 past_key_values=self._cache,
                 use_cache=True,
@@ -256,11 +314,36 @@ def growing_cache(network: Any) -> DynamicCache:
     return cache
 
 
+def _shared_tokens(prompts: Sequence[tuple[int, ...]]) -> int:
+    """Return the number of tokens that all prompts begin with, without the last token of any."""
+    shortest = min(map(len, prompts)) - 1
+    return next((n for n in range(shortest) if len({ids[n] for ids in prompts}) > 1), shortest)
+
+
+def _joined(network: Any, caches: Sequence[DynamicCache]) -> DynamicCache:
+    """Return a copy of caches of one row each as one cache, aligned at their ends."""
+    joined = growing_cache(network)
+    for layer, *rows in zip(joined.layers, *(cache.layers for cache in caches), strict=True):
+        if rows[0].keys is None:  # a layer that reads the keys of another
+            continue
+        longest = max(row.keys.shape[-2] for row in rows)
+        layer.update(
+            *(
+                torch.cat([pad(states, (0, 0, longest - states.shape[-2], 0)) for states in side])
+                for side in ([row.keys for row in rows], [row.values for row in rows])
+            )
+        )
+        if layer.is_sliding:  # such a layer holds the end of its text only
+            layer.cumulative_length = max(row.cumulative_length for row in rows)
+    return joined
+
+
 @contextmanager
-def _adapted(checkpoint: Checkpoint, adapters: Sequence[Adapter | None]) -> Iterator[None]:
+def _adapted(checkpoint: Checkpoint, adapters: Sequence[Adapter | None], *, merge: bool) -> Iterator[None]:
     """Run the rows of a batch with their own adapters; ``None`` is the bare base.
 
-    If all rows share one plain adapter, and memory allows, it is merged into the weights inside this context.
+    With ``merge``, if all rows share one plain adapter and memory allows, it is merged into the weights inside this
+    context.
 
     PEFT mixes adapters in a batch too, but at the cost of a second pass on small models, since it indexes rows by lists
     in every layer. Here each layer's base runs bare, and each adapter's update is added to its rows.
@@ -269,7 +352,7 @@ def _adapted(checkpoint: Checkpoint, adapters: Sequence[Adapter | None]) -> Iter
         checkpoint.use(adapters[0])  # batches of such adapters hold one adapter only
         yield
         return
-    if len(set(adapters)) == 1 and adapters[0] is not None and can_merge(checkpoint, adapters[0]):
+    if merge and len(set(adapters)) == 1 and adapters[0] is not None and can_merge(checkpoint, adapters[0]):
         checkpoint.use(adapters[0])
         with merged_adapter(checkpoint.peft, adapters[0].key):
             yield
@@ -396,7 +479,9 @@ class Sampler:
 
 
 class TextStream:
-    """Decode tokens of a byte-level BPE incrementally, exactly like the tokenizer on the full sequence.
+    """Decode the tokens of a BPE incrementally, exactly like the tokenizer on the full sequence.
+
+    Its pieces are bytes written as letters (GPT-2), or text with a mark for spaces and single bytes as <0x..> (Gemma).
 
     Special tokens produce no text; bytes of an incomplete character are buffered.
 
@@ -409,6 +494,7 @@ class TextStream:
         self._tokenizer = tokenizer
         self._silent = set(tokenizer.all_special_ids)
         self._silent |= {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+        self._bytes_of = _marked_bytes if "ByteFallback" in str(tokenizer.backend_tokenizer.decoder) else _letter_bytes
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._pieces: list[str] = []
         self._length = 0
@@ -430,7 +516,7 @@ class TextStream:
         """Append a token, and decode its complete characters."""
         piece = None if token in self._silent else self._tokenizer.convert_ids_to_tokens(token)
         self.ids.append(token)
-        self._add(self._decoder.decode(_bytes_of(piece)) if piece else "")
+        self._add(self._decoder.decode(self._bytes_of(piece)) if piece else "")
 
     def rollback(self, tokens: int) -> None:
         """Remove the last ``tokens`` tokens."""
@@ -464,10 +550,16 @@ def _byte_alphabet() -> dict[str, int]:
 _BYTES = _byte_alphabet()
 
 
-def _bytes_of(piece: str) -> bytes:
+def _letter_bytes(piece: str) -> bytes:
     if all(letter in _BYTES for letter in piece):
         return bytes(_BYTES[letter] for letter in piece)
     return piece.encode()  # an added token, stored verbatim
+
+
+def _marked_bytes(piece: str) -> bytes:
+    if byte := re.fullmatch(r"<0x([0-9A-F]{2})>", piece):
+        return bytes.fromhex(byte[1])
+    return piece.replace("\u2581", " ").encode()
 
 
 def end_tokens(checkpoint: Checkpoint) -> frozenset[int]:

@@ -18,6 +18,8 @@ family                  model types                 s a frame  longest audio
 ``glmasr``              GLM-ASR                     0.080      655 s, in windows of 30 s
 ``granite_speech``      Granite Speech              0.100      600 s (ours)
 ``phi4_multimodal``     Phi-4 multimodal            0.080      240 s (ours: 4,096 positions with the answer)
+``gemma3n``             Gemma 3n                    0.160      30 s; every clip takes 188 positions
+``gemma4``              Gemma 4 with audio          0.040      30 s
 ======================  ==========================  =========  =================================================
 """
 
@@ -97,6 +99,7 @@ class Family:
     processor_class: ClassVar[str]
     unused_weights: ClassVar[tuple[str, ...]] = ()  # name patterns of weights that are deliberately not loaded
     mask_name: ClassVar[str] = "feature_attention_mask"  # argument of the forward pass
+    attention: ClassVar[str | dict[str, str]] = "sdpa"  # attn_implementation of the parts of the model
     frame_s: ClassVar[float] = 0.04
     longest_s: ClassVar[float | None] = None
     audio_modules: ClassVar[tuple[str, ...]] = ("audio_tower", "multi_modal_projector")
@@ -238,6 +241,10 @@ class Family:
         return render_chat(processor, messages, token)
 
     # ---- the text model
+
+    def embed(self, model: Any, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the inputs of ``model.model`` for text tokens, (B, T): ``inputs_embeds``, and what the family adds."""
+        return {"inputs_embeds": model.get_input_embeddings()(ids)}
 
     def first_positions(self, model: Any, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Compute the position ids of a left-padded prompt as in the stock model.
@@ -696,6 +703,143 @@ class Phi4Multimodal(Family):
     def max_positions(self, config: Any) -> int | None:
         """Return the positions of its short rotary embedding; beyond them the cache would have to be recomputed."""
         return config.original_max_position_embeddings
+
+
+class _Gemma(Family):
+    """Gemma: every layer has its own embedding of the token, and most layers attend in a sliding window."""
+
+    mask_name = "input_features_mask"
+    audio_modules = ("audio_tower", "embed_audio")
+    longest_s = 30.0
+
+    def prompt_ids(self, processor: Any, text: str, positions: int) -> list[int]:
+        """Tokenize a rendered chat as :meth:`Family.prompt_ids`; its template writes the token that begins a text."""
+        token, _ = self.audio_token(processor)
+        expanded = text.replace(token, self.placeholder(processor, positions), 1)
+        return list(processor.tokenizer(expanded, add_special_tokens=False)["input_ids"])
+
+    def _features(self, processor: Any, samples: np.ndarray) -> ClipFeatures:
+        import torch
+
+        extractor = processor.feature_extractor
+        if len(samples) <= extractor.frame_length:
+            return ClipFeatures(torch.zeros(1, 0, extractor.feature_size), torch.zeros(1, 0, dtype=torch.bool), 0)
+        output = extractor([samples], return_tensors="pt")
+        mask = torch.as_tensor(output["input_features_mask"])
+        return ClipFeatures(torch.as_tensor(output["input_features"]), mask, self._count(processor, mask[0]))
+
+    def _count(self, processor: Any, mask: torch.Tensor) -> int:
+        """Return the number of positions of a clip, from the mask of its columns (T,)."""
+        raise NotImplementedError
+
+    def logits(self, model: Any, hidden: torch.Tensor) -> torch.Tensor:
+        """Cap the logits softly, as the stock class does."""
+        logits, cap = super().logits(model, hidden), model.config.get_text_config().final_logit_softcapping
+        return logits if cap is None else (logits / cap).tanh() * cap
+
+
+@register
+class Gemma3n(_Gemma):
+    """Gemma 3n: a clip always takes the positions of 30 s; token ids above those of text have a table of their own."""
+
+    name = "gemma3n"
+    model_types = ("gemma3n",)
+    model_class = "Gemma3nForConditionalGeneration"
+    processor_class = "Gemma3nProcessor"
+    unused_weights = (r"(^|\.)vision_tower\.",)
+    frame_s = 0.16
+    lora_audio_layers = "q_proj|k_proj|v_proj|post|ffw_layer_1|ffw_layer_2|linear_start|linear_end"
+    layer_classes = ("Gemma3nTextDecoderLayer", "Gemma3nAudioConformerBlock")
+
+    def loaded_config(self, config: Any, *, vision: bool = False) -> Any:
+        if not vision:
+            from mpar2.engines.no_vision import NoVisionConfig
+
+            sizes = ("hidden_size", "vocab_size", "vocab_offset", "rms_norm_eps")
+            config.vision_config = NoVisionConfig(**{name: getattr(config.vision_config, name) for name in sizes})
+        return config
+
+    def load_processor(self, source: Path | str) -> Any:
+        from mpar2.engines.processor import Gemma3nAudioProcessor
+
+        return Gemma3nAudioProcessor.from_pretrained(source)
+
+    def placeholder(self, processor: Any, positions: int) -> str:
+        return f"\n\n{processor.boa_token}{processor.audio_token * positions}{processor.eoa_token}\n\n"
+
+    def _count(self, processor: Any, mask: torch.Tensor) -> int:
+        return processor.audio_seq_length
+
+    def _encode_together(self, model: Any, clips: Sequence[ClipFeatures]) -> list[torch.Tensor]:
+        """Encode one clip per pass, and fill the positions that it leaves with the padding of the stock class."""
+        import torch
+
+        weight, core, frames = next(self.audio_part(model).parameters()), model.model, []
+        last = torch.tensor([[core.vocab_size - 1]], device=weight.device)
+        padding = core.embed_audio(input_ids=last)[0]
+        for clip in clips:
+            features, beyond = clip.features.to(weight.device, weight.dtype), ~clip.mask.to(weight.device)
+            output = core.get_audio_features(features, beyond, return_dict=True)
+            heard = torch.where(output.audio_mel_mask[0, :, None], padding, output.pooler_output[0])
+            frames.append(torch.cat([heard, padding.expand(clip.positions - len(heard), -1)]))
+        return frames
+
+    def embed(self, model: Any, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Embed text, and the marks of audio, whose ids lie above those of text and images."""
+        import torch
+
+        core = model.model
+        offset = core.embed_audio.vocab_offset
+        marks = core.embed_audio(input_ids=ids.clamp(min=offset))
+        embeds = torch.where((ids >= offset)[..., None], marks, model.get_input_embeddings()(ids))
+        return {"inputs_embeds": embeds, "per_layer_inputs": core.language_model.get_per_layer_inputs(ids)}
+
+
+@register
+class Gemma4(_Gemma):
+    """Gemma 4, in the sizes that hear."""
+
+    name = "gemma4"
+    model_types = ("gemma4",)
+    model_class = "Gemma4ForConditionalGeneration"
+    processor_class = "Gemma4Processor"
+    unused_weights = (r"(^|\.)(vision_tower|embed_vision)\.",)
+    attention: ClassVar[dict[str, str]] = {"": "sdpa", "audio_config": "eager"}  # the encoder has no other
+    lora_audio_layers = r"(?:q_proj|k_proj|v_proj|post|ffw_layer_1|ffw_layer_2|linear_start|linear_end)\.linear"
+    layer_classes = ("Gemma4TextDecoderLayer", "Gemma4AudioLayer")
+
+    def loaded_config(self, config: Any, *, vision: bool = False) -> Any:
+        if config.audio_config is None:
+            raise EngineError("this size of Gemma 4 has no audio encoder: use one that hears, such as E2B or E4B")
+        if not vision:
+            config.vision_config = None
+        return config
+
+    def load_processor(self, source: Path | str) -> Any:
+        from mpar2.engines.processor import Gemma4AudioProcessor
+
+        return Gemma4AudioProcessor.from_pretrained(source)
+
+    def placeholder(self, processor: Any, positions: int) -> str:
+        return f"{processor.boa_token}{processor.audio_token * positions}{processor.eoa_token}"
+
+    def _count(self, processor: Any, mask: torch.Tensor) -> int:
+        return int(mask[::4].sum())  # two convolutions, each with a stride of two
+
+    def _encode_together(self, model: Any, clips: Sequence[ClipFeatures]) -> list[torch.Tensor]:
+        """Encode one clip per pass."""
+        weight, frames = next(self.audio_part(model).parameters()), []
+        for clip in clips:
+            features, mask = clip.features.to(weight.device, weight.dtype), clip.mask.to(weight.device)
+            output = model.model.get_audio_features(features, mask, return_dict=True)
+            frames.append(output.pooler_output[output.attention_mask])
+        return frames
+
+    def embed(self, model: Any, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+        inputs, text = super().embed(model, ids), model.model.language_model
+        if text.config.hidden_size_per_layer_input:
+            inputs["per_layer_inputs"] = text.get_per_layer_inputs(ids)
+        return inputs
 
 
 def _split(frames: torch.Tensor, clips: Sequence[ClipFeatures]) -> list[torch.Tensor]:
