@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -61,12 +63,13 @@ def machine() -> str:
     )
 
 
-def checkpoint(folder: Path, shape: str = "tiny") -> str:
+def checkpoint(folder: Path, shape: str = "tiny", stored: Literal["float32", "int8"] = "float32") -> str:
     """Write a checkpoint with random weights.
 
     Args:
         folder: Parent folder.
         shape: Name of a shape of :data:`SHAPES`.
+        stored: Precision of the stored weights; ``int8`` as the small pair ships, for bfloat16 where that is fast.
 
     Returns:
         The folder of the checkpoint.
@@ -74,7 +77,16 @@ def checkpoint(folder: Path, shape: str = "tiny") -> str:
     from training.scenes.chains import corpus
     from training.tiny.build import build_checkpoint
 
-    return str(build_checkpoint(folder / f"{shape}-size", corpus(400, 0), **SHAPES[shape]))
+    built = build_checkpoint(folder / f"{shape}-size", corpus(400, 0), **SHAPES[shape])
+    if stored == "float32":
+        return str(built)
+    from mpar2.engines.rows import pack
+
+    rows = folder / f"{shape}-size-int8"
+    pack(built, rows)
+    config = json.loads((rows / "config.json").read_text(encoding="utf-8"))
+    (rows / "config.json").write_text(json.dumps(config | {"dtype": "bfloat16"}), encoding="utf-8")
+    return str(rows)
 
 
 def lora(base: str, folder: Path) -> str:

@@ -1,6 +1,6 @@
 """Cost of a comparison of arms in one batch, against the arms one after the other.
 
-    python -m benchmarks.side_by_side [--arms 3] [--shape tiny] [--seconds 10] [--tokens 256] [--repeat 5]
+    python -m benchmarks.side_by_side [--arms 3] [--shape tiny] [--stored int8] [--seconds 10] [--tokens 256]
 
 Arms are a base (reasoning freely, with three arms also in the MPAR² form) and a LoRA adapter of it, streamed as the app
 streams them, with attention recorded. ``together`` is one call (one batch, each row with its own adapter or none, the
@@ -32,6 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arms", type=int, choices=(2, 3), default=3)
     parser.add_argument("--shape", choices=tuple(SHAPES), default="tiny")
+    parser.add_argument("--stored", choices=("float32", "int8"), default="float32", help="precision of the checkpoint")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--tokens", type=int, default=256)
     parser.add_argument("--repeat", type=int, default=5)
@@ -39,7 +40,7 @@ def main() -> None:
     timings: dict[str, list[tuple[float, float]]] = {"together": [], "apart": []}  # wall-clock and processor seconds
     tokens: dict[str, int] = {}
     with tempfile.TemporaryDirectory() as folder:
-        base = checkpoint(Path(folder), args.shape)
+        base = checkpoint(Path(folder), args.shape, args.stored)
         arms = [Arm("base", base, mode="cot"), Arm("adapted", base, lora(base, Path(folder) / "adapter"), "mpar2")]
         if args.arms == 3:
             arms.insert(1, Arm("prompted", base, mode="mpar2"))
@@ -60,7 +61,8 @@ def main() -> None:
             timings["together"].append((middle[0] - start[0], middle[1] - start[1]))
             timings["apart"].append((end[0] - middle[0], end[1] - middle[1]))
     print(machine(), f"{torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}", sep="; ")
-    print(f"{args.shape}, clip of {args.seconds:g} s\n\n| way | tokens | s | processor s |\n| --- | --- | --- | --- |")
+    print(f"{args.shape}, {args.stored}, clip of {args.seconds:g} s")
+    print("\n| way | tokens | s | processor s |\n| --- | --- | --- | --- |")
     for way, rounds in timings.items():
         wall, busy = (statistics.median(times) for times in zip(*rounds, strict=True))
         print(f"| {way} | {tokens[way]} | {wall:.2f} | {busy:.2f} |")
