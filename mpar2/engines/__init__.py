@@ -6,6 +6,7 @@
 ``adapter``       LoRA adapters, checked against the model and attached; ``merge``, added into its weights
 ``chat``          the messages of a question and the chat template
 ``processor``     the model's inputs from a clip and messages, without vision libraries
+``no_vision``     a vision tower without weights, for Gemma 3n
 ``checkpoint``    models and their adapters, loaded by name
 ``rows``          weights quantised to int8 by rows, half the size of bfloat16
 ``int8_linear``   linear layers over such rows, for decoding on a CPU
