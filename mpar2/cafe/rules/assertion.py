@@ -136,7 +136,7 @@ _NEGATION = re.compile(
     r"|absence of|lack of|free of|devoid of|excludes?|excluding|rules? out|ruled out|ruling out|eliminates?|eliminating|(?:dismiss|reject|discard|disregard)(?:es|s|ing)?|let alone|rather than|instead of|unlike)\b"  # noqa: E501
 )
 _NEGATION_VOID = re.compile(  # continuations after which the cue negates nothing
-    r"^(?:\s*(?:[,:]|[\u2013\u2014-]\s)|\s+(?:doubt|question|matter|surprise|wonder|problem|sense|difference|answer|reply|response|reaction|only|just|merely|simply|call (?:the|this))\b"  # noqa: E501
+    r"^(?:\s*(?:[,:]|[\u2013\u2014-]\s)|\s+(?:doubt|question|matter|surprise|wonder|problem|sense(?! an?\b| any)|difference|answer|reply|response|reaction|only|just|merely|simply|call (?:the|this))\b"  # noqa: E501
     r"|\s+(?:other |further )?(?:sounds?|events?|one)\b[^,;]*\b(?:before|after|than|as|until)\b"
     r"|[^,;]*\b(?:other than|except|besides|apart from|aside from|save for|beyond)\s+(?:for\s+)?(?:an?\s+|the\s+|her\s+|his\s+|its\s+)?$"  # noqa: E501
     r"|\s+(?:be\s+|been\s+|heard\s+|sound\s+|come\s+|start\s+|begin\s+|lie\s+){0,2}(?:before|after|until|at|during|above|over|behind|against|as|in"
@@ -177,16 +177,16 @@ _NEGATION_AFTER = re.compile(
     r"|^[\s*_)\"'\u201d]*(?:[:\u2013\u2014|-]|\u2192|->)[\s*_]*(?:no(?:t|ne|thing)?\b|absent|never|there (?:is|are) no|(?:is|do|does|was)n.t|\u2717|\u2718|\u274c|\u00d7|eliminated|excluded|ruled out|incorrect|wrong|false|unlikely)"  # noqa: E501
 )
 _MEMBERS = re.compile(
-    rf"(?:(?:,?\s+(?:and |or )?(?:an? |the )?{BLANK}+)+|\s+(?:and|or) (?:an? |the )?[a-z]+)(?=\s+(?:are|were|do|have|can)\b)"  # noqa: E501
+    rf"(?:(?:,?\s+(?:and |or )?(?:an? |the )?{BLANK}+)+|\s+(?:and|or) (?:an? |the )?[a-z]+)(?=\s+(?:are|were|do|did|have|can|could)(?:n['\u2019]t)?\b)"  # noqa: E501
 )  # "strings and brass are"
 _HEDGE = re.compile(
     r"\b(?:maybe|perhaps|possibly|might|may|could(?!\s+(?:also |clearly |be |even )*(?:hear|heard|described|called))"
     r"|wish|not (?:quite )?sure|unsure|uncertain|unclear"
     r"|hard to (?:tell|say)|(?<!as )if|suppose|supposing|assuming|imagine|would(?!(?:(?<=\bi would)|(?<=\bwe would)) (?:also )?(?:say|call|describe|attribute|identify|classify|guess|go (?:for|with)|conclude|interpret|recogni[sz]e|assign)\b)|usually|typically|generally|commonly|normally"  # noqa: E501
     r"|either|potentially|(?:probably|presumably|likely|apparently|perhaps) (?:because|since|as|in (?:response|reaction) to|due to|caused by)"  # noqa: E501
-    r"|(?:were|had) (?:it|this|that|there|these|they)\b|should there be|unless|about to|used to (?:be|have)"
+    r"|(?:were|had) (?:it|this|that|there|these|they|he|she|i|we|you)\b|should there be|unless|about to|used to (?:be|have)"  # noqa: E501
     r"|(?:explanation|possibility|hypothesis|theory) (?:is|was|would be) that"
-    r"|possible|unlikely|improbable|doubtful|hypothetical(?:ly)?|expect(?:s|ed|ing)?|in case|almost (?:hears?|feels?|sees?)|pictures?)\b"  # noqa: E501
+    r"|possible(?! to)|unlikely|improbable|doubtful|hypothetical(?:ly)?|expect(?:s|ed|ing)?|in case|almost (?:hears?|feels?|sees?)|pictures?)\b"  # noqa: E501
     r"|^\s*(?:were|had|should) (?:the|an?|any|some)\b"
 )
 _CONTRACTION = _CuedPattern(
@@ -259,6 +259,10 @@ _CASE = re.compile(r"(?:^|[.;,])\s*(?:but |and )?(?:for|with|in|as) (?:an? )?(?:
 _WOULD = re.compile(r"^[^.;]{0,60}(?:\b(?:would|could|might|usually|typically)|['\u2019]d)\b")
 _IF_IT_WERE = re.compile(r"\bif (?:it|this|that) (?:were|was) [^,;:]{1,40}, (?:an? |the )?$")
 _CLAUSE_END = re.compile(r"\s*(?:$|[.;,])")
+_HAD_NOT = re.compile(
+    r"\b(?:had (?:i|we) not heard|if (?:i|we) (?:had not|hadn['\u2019]t) heard|(?:were it not|if it (?:were not|weren['\u2019]t|wasn['\u2019]t)|if not) for)"  # noqa: E501
+    r" (?:the|this|that|these|those) (?:[a-z]+ )?$"
+)
 _WITHOUT = re.compile(r"\bwithout (?:the|this|that|these|those) (?:[a-z]+ )?$")
 #: "a horn honks, presumably from a passing car"
 _ORIGIN = re.compile(
@@ -267,6 +271,7 @@ _ORIGIN = re.compile(
 #: "the sleeper is not woken by the door": an action is denied, and the door not
 _DENIED_ACTION = re.compile(
     r"(?:\bnot|n['\u2019]t|\bnever) (?:been |be )?[a-z]+(?:ed|en) by (?:the|this|that) (?:[a-z]+ )?$"
+    r"|\bnot (?:of|from|by|to|with|because of|due to) (?:the|this|that) (?:[a-z]+ )?$"
 )
 _NO_SENSE = re.compile(r" (?:makes?|would make) (?:no|little) sense\b")
 #: "the dog may be asleep" refers to a dog named before; "it may be the dog" and "if the dog barked" do not
@@ -363,6 +368,8 @@ def assertion_of(
         return AssertionResult("answer", "it is named as the answer")
     if (_CASE.search(before) and _WOULD.match(after)) or (_IF_IT_WERE.search(before) and _CLAUSE_END.match(after)):
         return AssertionResult("hedged", "another case")
+    if _HAD_NOT.search(before):
+        return AssertionResult("asserted", "")  # "had I not heard the piano"
     if _WITHOUT.search(before) and re.search(r" would\b|['\u2019]d ", after):
         return AssertionResult("asserted", "")  # "without the dog it would be silent"
     # Negation.

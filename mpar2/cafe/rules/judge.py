@@ -99,6 +99,7 @@ _LOCATION = re.compile(
     r"\b(?:in the|at|near\w*|outside|overhead|throughout|around|behind|above|below|faintly|softly|loudly|quietly|too"
     r"|also|as well|together|then|now|here|away|far|close)\b|\d"
 )
+_RECENT = 50  # mentions among which a word is looked up again
 _SENTENCE_LIMIT = 20_000  # characters; longer than any real sentence, and a bound for hostile ones
 
 
@@ -438,15 +439,18 @@ class _TraceJudge:
         state.settle(MentionKind.HALLUCINATED, f"the truth has no {state.label!r}")
 
     def _named_before(self, index: int, words: str) -> tuple[int, ...]:
-        """Return the events of an earlier mention with the same verb: "a woodpecker drums ... the drumming"."""
+        """Return the events of a recent mention with the word: "a woodpecker drums, the drumming"; "doorbell, bell"."""
         candidate = self.parsed.candidates[index]
         if not self.parsed.masked_text.endswith("the ", 0, candidate.start):
             return ()
-        stem = re.sub(r"(.)\1ing$|ing$|s$|e$", r"\1", words)
-        for earlier in range(index - 1, -1, -1):
-            text = self.parsed.text[self.parsed.candidates[earlier].start : self.parsed.candidates[earlier].stop]
-            if self.states[earlier].all_events and " " in text and f" {stem}" in text.lower():
-                return self.states[earlier].all_events
+        word = words.split()[0]
+        stem = re.sub(r"(.)\1ing$|ing$|s$|e$", r"\1", word)
+        for earlier in range(index - 1, max(-1, index - _RECENT), -1):
+            if events := self.states[earlier].all_events:
+                named = self.parsed.candidates[earlier]
+                first, *others = self.parsed.text[named.start : named.stop].lower().split()
+                if first.endswith(word) or any(other.startswith(stem) or other.endswith(word) for other in others):
+                    return events
         return ()
 
     def _container_events(self, names: Sequence[str]) -> list[int]:

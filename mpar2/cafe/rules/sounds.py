@@ -27,7 +27,7 @@ PEOPLE = (
     "|pair of people|group of people|roommate|classmate|boyfriend|girlfriend|uncle|aunt|fellow|bloke|elder|rider|shepherd|heckler|handyman|repairman|firefighter|plumber"  # noqa: E501
     "|craftsman|musician|servant|assistant|secretary|receptionist|detective|burglar|thief|villager|camper|hiker|jogger|runner"
     "|dancer|fisher|gardener|butcher|tailor|barber|librarian|astronaut|scout|rower|swimmer|skier|golfer|goalkeeper|fighter|boxer|warrior|knight|tamer|coach|lifeguard|flight attendant|attendant|diver|writer|dentist|adult|chairman|chairwoman|stewardess|steward|yodeler|hairdresser|sleeper|beekeeper|vet|woodcutter|lumberjack|spokesman|spokeswoman|journalist|interrogator|inspector|conductor|person|someone|somebody"  # noqa: E501
-    "|bandleader|umpire|imam|rabbi|muezzin|shopkeeper|guide|tour guide|museum guide|coachman|mc|toastmaster|inmate|prisoner|sergeant|commander|king|queen"  # noqa: E501
+    "|bandleader|umpire|imam|rabbi|muezzin|shopkeeper|congregation|guide|tour guide|museum guide|coachman|mc|toastmaster|inmate|prisoner|sergeant|commander|king|queen"  # noqa: E501
 )
 
 SOUNDS: tuple[tuple[str, str, str, str], ...] = (
@@ -440,7 +440,6 @@ SOURCE_SOUNDS: dict[str, tuple[str, ...]] = {
     "horse neigh": ("horse hooves",),
     "crowd": ("cheering", "applause", "laughter", "booing", "speech", "scream"),
     "crying": ("scream", "laughter", "child speech"),
-    "bell": ("doorbell",),
     "waves": ("water",),
     "beep": ("alarm",),
     "singing": ("choir", "humming", "rap"),

@@ -47,7 +47,7 @@ _START = re.compile(
     r"| from)*)\s*$"
 )
 _LENGTH = re.compile(
-    r"\b(?:lasts?|lasted|lasting|for|of|with|duration|length|long)(?: for| of| is| about| around| only| just)*"
+    r"\b(?:lasts?|lasted|lasting|takes?|took|for|of|with|duration|length|long)(?: for| of| is| about| around| only| just)*"  # noqa: E501
     r"(?: all| the (?:full|whole|entire))?(?: of the)?\s*$"
 )
 _WITHIN = re.compile(r"\b(?:within|in|during)\s+(?:the\s+)?first\s*$")
