@@ -252,7 +252,7 @@ _ANSWER_IS = re.compile(
     rf"(?:\b|(?=答案|[选選]))(?P<rejected>(?:{_REJECTED}) )?(?:{_JUDGED}[ ,])*"
     r"(?:(?P<noun>answer|response|solution|ans)"
     rf"|(?:(?<=the ){_JUDGED_BEFORE})(?:option|choice|conclusion|pick|selection|one|guess|statement|description|match)"
-    r"|^(?:option|choice|conclusion|selection)(?= ?:)|答案|[选選][项項]?)"
+    r"|^(?:option|choice|conclusion|selection|final|verdict|result)(?= ?:)|答案|[选選][项項]?)"
     rf"(?:{_IS}|[应應]?[该該]?[是为為]|[择擇])? ?",
     re.IGNORECASE,
 )
@@ -270,13 +270,13 @@ _I_CHOOSE = re.compile(
     re.IGNORECASE,
 )
 _CONCLUDE = re.compile(
-    r"(?:^|[.!;,] )(?:so|therefore|thus|hence|in conclusion|in summary|overall|consequently|finally)[,:]? "
+    r"(?:^|[.!;,] )(?:so|(?:it )?(?:sounds|seems|looks) like|to answer (?:the|your) question|therefore|thus|hence|in conclusion|in summary|overall|consequently|finally)[,:]? "  # noqa: E501
     r"(?:(?:it|this|that)(?: is|'s| must be| has to be| should be) )?",
     re.IGNORECASE,
 )
 _IS_CORRECT = re.compile(
     r" (?:it is|fits best|fits|makes the most sense|remains)(?=[.!]?$)|,? (?:is|would be|must be|seems(?: to be)?|appears(?: to be)?|should be|has to be)(?: (?:therefore|thus|then|clearly|definitely))?"  # noqa: E501
-    rf"(?: the)? (?:{_JUDGED}|answer)\b"
+    rf"(?: the| my)? (?:{_JUDGED}|answer)\b"
     r"(?! (?:not|only|if))",
     re.IGNORECASE,
 )
@@ -292,7 +292,7 @@ _POINTS_TO = re.compile(
 )
 _CORRECTED = re.compile(
     r"\b(?:thought|assumed|believed|guessed|chose)\b [^.;!?\n]{1,80}?[,;]? but (?:now )?(?:it|this|that|he|she)(?:'s| is| was)"  # noqa: E501
-    r"(?: actually| really)? |(?:\.{2,}|[,;.-]) ?(?:no|sorry|wait|actually|i meant?|correction|make that)[,:.]? "
+    r"(?: actually| really)? |(?:\.{2,}|[,;.?-]) ?(?:no|sorry|wait|actually|i meant?|correction|make that)[,:.]? "
     r"(?:(?:no|wait|sorry|actually|i meant?|make that|it's|it is)[,:]? )*",
     re.IGNORECASE,
 )
@@ -332,7 +332,7 @@ _CONCLUSION = re.compile(
 
 # Every match of ``_ANSWER_IS`` or ``_ANSWER_ELSEWHERE`` contains one of these: most lines contain none.
 _NOUNS = (  # noqa: SIM905
-    "answer|response|solution|ans|option|choice|conclusion|pick|selection|one|guess|statement|description|match|答案|选|選"
+    "answer|response|solution|ans|option|choice|conclusion|pick|selection|one|guess|final|verdict|result|statement|description|match|答案|选|選"
 ).split("|")
 _NOUNS_ELSEWHERE = (  # noqa: SIM905
     "respuesta|opción|opção|opzione|réponse|resposta|risposta|antwort|antwoord|ответ|відповідь|odpowiedź|odpověď|cevap|svar"
@@ -406,7 +406,7 @@ def _implied(number: int, line: str) -> Iterator[_Statement]:
 
 
 _LEAD_IN = re.compile(
-    r"^(?:(?:so|therefore|thus|hence|then|and|only|because of this|i (?:think|believe)(?: that)?|clearly)\b,? ?)+",
+    r"^(?:(?:so|therefore|thus|hence|then|and|but|only|because of this|i (?:think|believe)(?: that)?|clearly)\b,? ?)+",
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"[.!?;](?=\s|$)")
@@ -458,7 +458,7 @@ _NAMING = re.compile(
 )
 _LETTER = re.compile(r"\(([A-Za-z])\)|\[([A-Za-z])\]|\{([A-Za-z])\}|([A-Za-z])(?![\w'&])")
 _CONNECTOR = re.compile(
-    r"\s*(?:$|[.;:!)\]\"'(}]|- |(?:です|だ|である|입니다|이다|예요|है)(?!\w)|,? ?(?:because|since|as|due|given|based|not|rather|instead|which|who|considering|for|"  # noqa: E501
+    r"\s*(?:$|[.;:!)\]\"'(}]|- |(?:です|だ|である|입니다|이다|예요|है)(?!\w)|,? ?(?:because|since|as|due|given|based|not|rather|instead|which|who|considering|for|to me|"  # noqa: E501
     r"and not|so|with)\b|,(?! ?(?:and|or)\b))",
     re.IGNORECASE,
 )
@@ -540,6 +540,9 @@ class _Names:
         letter = _LETTER.match(words)
         if by_text is not None and not (letter and (letter[1] or letter[2] or letter[3])):
             choice, rest = by_text
+            other = re.match(r"\s*[(\[]([A-Z])[)\]]", rest)
+            if other and self.of_letter(other[1]) not in (choice, None):
+                return None  # the text of one choice, the letter of another
         elif letter is not None:
             named = self._of_letter_form(letter, words)
             if named is None:
@@ -602,7 +605,7 @@ def _fold_text(text: str) -> str:
 
 _WHOLE = re.compile(
     r"\s*[)\]\"'}]*\s*(?:$|[.!;](?:\s|$)|,? ?(?:because|since|as|due|given|based|considering|not|"
-    r"rather|instead)\b|[(:-])",
+    r"rather|instead|to me)\b|[(:-])",
     re.IGNORECASE,
 )
 

@@ -463,9 +463,13 @@ def _in_list(gap: str, name_start: int, after: str) -> bool:
     return re.match(rf"\s*,[^.;]{{0,60}}\b(?:or|nor|and)\b[^.;]{{0,20}}{BLANK}", after) is not None
 
 
-_SUCH_AS = re.compile(r", (?:such as|like|including|for example|for instance|e\.g\.,?)(?= )")
+_SUCH_AS = re.compile(
+    r"(?<=[a-z]) [\u2013\u2014](?= )|, (?:such as|like|including|for example|for instance|e\.g\.,?)(?= )"
+)
 _LIST_GOES_ON = re.compile(r",?\s+(?:and|or)\s|,\s")
-_LIST_END = re.compile(r",?\s+(?:and|or)\s+(?:any\w*|other|the like|so on|anything)\b")
+_LIST_END = re.compile(
+    r",?\s+(?:and|or)\s+(?:any\w*|other|the like|so on|anything)\b|(?:,\s*(?:an? |the )?\0+)*\s*[\u2013\u2014]\s"
+)  # also "none of the others - a horse, a sheep - is heard"
 _BRACKETS = re.compile(r"\([^()]*\)\s*")
 _PARENTHESIS = re.compile(
     rf"^(?:,[^,.;]{{0,60}},| (?:instead of|rather than) (?:an? |the )?{BLANK}+"

@@ -89,12 +89,13 @@ _PLURAL_NOUN = re.compile(
     r"(?!(?:the|these|those|some|two|three|several|many|both) )[a-z]+s(?: [a-z]+(?<!ing)(?<!ed)(?<!s))?"
 )
 _PLAIN_VERB = re.compile(
-    r" (?:[a-z]+ly )?(?:(?!(?:can|could|are|were|and|or|in|at|from|with|on|of|by|to|for|near|then)\b|start|begin|join"
+    r" (?:also |[a-z]+ly )?(?:(?!(?:can|could|are|were|and|or|in|at|from|with|on|of|by|to|for|near|then)\b|start|begin|join"  # noqa: E501
     r"|enter|continue|pass|approach|follow|fade|recede|come|go|play|sound|occur|appear|arrive|precede)"
     rf"[a-z]+(?<!ing)(?<!ed)(?<!s)(?<!ly)\b|{BLANK})"
 )
 _CLAUSE_START = re.compile(r"(?:[,:(]\s*|\b(?:since|because|as|for|whereas|while|but|when|where)\s+)$")
 _CONTRAST = re.compile(r"\s*(?:but|this|these|here|nobody|nothing|none|neither)\b")  # "goats bleat; this is deeper"
+_ALSO_BUT = re.compile(r" also [a-z\0]+,? but\b")  # "bagpipes also drone, but higher"
 _LOCATION = re.compile(
     r"\b(?:in the|at|near\w*|outside|overhead|throughout|around|behind|above|below|faintly|softly|loudly|quietly|too"
     r"|also|as well|together|then|now|here|away|far|close)\b|\d"
@@ -330,6 +331,8 @@ class _TraceJudge:
         """Return the families of a truth event, by whose words it may be called."""
         names = self.vocabulary.truth[index]
         families = {self.vocabulary.concept(name).family for name in names}
+        if "animal" in families:
+            families.add("nature")
         return families | {family for family, extras in _FAMILY_EXTRAS.items() if any(name in extras for name in names)}
 
     def _look_up(self, index: int, number: int) -> None:
@@ -443,7 +446,7 @@ class _TraceJudge:
         candidate = self.parsed.candidates[index]
         if not self.parsed.masked_text.endswith("the ", 0, candidate.start):
             return ()
-        word = words.split()[0]
+        word = re.split(r" (?:has|have|is|was|had)\b", words)[0]
         stem = re.sub(r"(.)\1ing$|ing$|s$|e$", r"\1", word)
         for earlier in range(index - 1, max(-1, index - _RECENT), -1):
             if events := self.states[earlier].all_events:
@@ -498,7 +501,7 @@ class _TraceJudge:
         after = masked_text[candidate.stop : min(sentence.stop, candidate.stop + REACH)]
         if not (" " in words or _PLAIN_VERB.match(after)) or _LOCATION.search(after):
             return None
-        contrast = _CONTRAST.match(masked_text, sentence.stop) and not lead.strip()
+        contrast = not lead.strip() and (_CONTRAST.match(masked_text, sentence.stop) or _ALSO_BUT.match(after))
         return "hedged: what is so in general" if contrast or _CLAUSE_START.search(lead) else None
 
     def _family(self, candidate: CandidateMention) -> str | None:

@@ -34,7 +34,7 @@ _NOT_A_SOUND = tuple(  # the word, the text before it, and the text after it
     tuple(re.compile(pattern) for pattern in row)
     for row in (
         ("steps?", r"\b(?:these|those|this|next|last|each|every|following|reasoning|by|the|first|second|third|few|my)\s+$",  # noqa: E501
-         r"(?!\s+(?:only |then |[a-z]+ly )?(?:begin|start|stop|fade|continue|approach|grow|get|become|end|are heard|can be|have|belong|echo|sound|come|recede|move|pass|cease|pause|quicken|slow))"),  # noqa: E501
+         r"(?!\s+(?:only |then |[a-z]+ly )?(?:begin|start|stop|fade|continue|approach|grow|get|become|end|are heard|can be|have|belong|last|echo|sound|come|recede|move|pass|cease|pause|quicken|slow))"),  # noqa: E501
         ("tones?", r"\b(?:speaker|friendly|overall|emotional|his|her|their|of|same)\s+$", ""),
         ("tones?", "", r"\s+of\b"),
         ("key", r"\b(?:the|a|major|minor|is)\s+$", ""),
@@ -71,7 +71,7 @@ _IDIOM = re.compile(
     r"|let sleeping dogs lie|in the same boat|on the same page|blow(?:s|ing)? the whistle on|second wind|bells and whistles"  # noqa: E501
     r"|cry(?:ing)? wolf|train of thought|plays? second fiddle|pull(?:ing|s)? (?:out )?all the stops|a fly on the wall"
     r"|lion's share|hold your horses|horse of a different colou?r|dark horse|rule of thumb|sound(?:s|ing)? the alarm (?:for|about)"  # noqa: E501
-    r"|loud and clear|speaks? (?:against|in favou?r)|speaks? for (?=(?:an?|the) (?!first|last|whole|entire|full|rest|few|remain|next|duration))|stuck in traffic|(?:provid|suppl|lay|giv|keep|carr|play|doubl|follow|outlin|hold)\w* (?:down )?(?:the|a steady|its) (?:bass (?:line|notes?|part)|beat)|(?:provid|suppl|lay|giv|carr)\w* the bass|knock(?:s|ed|ing)? (?:down|over|out|off)|step by step|wave of \w+|flood of \w+|stream of (?:consciousness|words)|clock is ticking|around the clock"  # noqa: E501
+    r"|loud and clear|speaks? (?:against|in favou?r)|speaks? for (?=(?:an?|the) (?!first|last|whole|entire|full|rest|few|remain|next|duration))|stuck in traffic|(?:provid|suppl|lay|giv|keep|carr|play|doubl|follow|outlin|hold)\w* (?:down )?(?:the|a steady|its) (?:bass (?:line|notes?|part)|beat)|(?:provid|suppl|lay|giv|carr)\w* the bass|knock(?:s|ed|ing)? (?:down|over|out|off)|step by step|wave of \w+|flood of \w+|stream of (?:consciousness|words)|around the clock"  # noqa: E501
     r"|face the music|fire drill|on fire|next door|firing range|fire station|under fire|car park|dog park|bus stop|train station|door to"  # noqa: E501
     r"|open(?:s|ed|ing)? the door (?:to|for)|(?:lyrics?|songs?|evidence|facts?|data|context|title|text|verses?|everything|descriptions?|captions?|reports?) (?:\w+ ){0,3}?(?:speaks?|talks?|sings?|tells?)\b|key (?:to|clue|detail|evidence|point|sound|feature|piece)|birds of a feather)\b",  # noqa: E501
 )
