@@ -83,12 +83,12 @@ _INQUIRY = _CuedPattern(
     r"|\b(?:asks?|check|see|determine|decide|find out|verify|tell|know|wonder|listen|look|search)\s+(?:if|for|when|where"  # noqa: E501
     r"|which|how)\b(?![^:]*:)"
     r"|\b(?:tr(?:y|ied|ying)|attempt\w*) to (?:hear|find|detect|identify|discern)\b|\b(?:listen|look|search|check)ed for\b"  # noqa: E501
-    r"|\b(?:options?|choices?) [\"\u201c(]|\b(?:decid|choos|choice|decision)\w* between\b"
+    r"|\b(?:options?|choices?) [\"\u201c(]|\b(?:decid|choos|choice|decision|torn|hesitat|waver|toss-up)\w* between\b"
     r"|\b(?:checking|looking|listening|searching)\s+(?:if|for|whether)\b"
     r"|(?<!of the )(?<!among the )\b(?:options?|choices?|candidates|alternatives|distractors?|decoys?|(?:candidate|possible) answers)(?:\s+(?:[A-D] |\d |here )?(?:are|were|is|include|given|listed|such as|like|mention|list|offer|suggest|say|state|claim|contain|propose|describe"  # noqa: E501
     r"|provided)\w*\b|\s*:)"
     r"|\b(?:option|choice|answer)s?\s+\(?(?:[a-h]|\d)\)?(?=\W)|\b(?:suggested|offered|listed) (?:by|in|among)\b",
-    "wheth|question|ask|check|see|determ|decid|find out|verif|tell|know|wonder|listen|look|search|option|choice|answer|suggest|offer|listed|candidate|alternative|tr|attempt|distract|decoy",  # noqa: E501
+    "wheth|question|ask|check|see|determ|decid|find out|verif|tell|know|wonder|listen|look|search|option|choice|answer|suggest|offer|listed|candidate|alternative|tr|attempt|torn|hesit|waver|toss|distract|decoy",  # noqa: E501
 )
 _LETTERED = re.compile(r"(?:^|[\s(])\(?(?P<letter>[A-H])[).:]\s*(?:[Aa]n?\s+|[Tt]he\s+)?(?:[\w-]+ ){0,2}$")
 _ITEM = r"(?:[-*\u2022] ?|\(?[A-Ha-h\d][.):] ?)"
@@ -182,7 +182,7 @@ _MEMBERS = re.compile(
 _HEDGE = re.compile(
     r"\b(?:maybe|perhaps|possibly|might|may|could(?!\s+(?:also |clearly |be |even )*(?:hear|heard|described|called))"
     r"|wish|not (?:quite )?sure|unsure|uncertain|unclear"
-    r"|hard to (?:tell|say)|(?<!as )if|suppose|supposing|assuming|imagine|would(?!(?:(?<=\bi would)|(?<=\bwe would)) (?:also )?(?:say|call|describe|attribute|identify|classify|guess|go (?:for|with)|conclude|interpret|recogni[sz]e|assign)\b)|usually|typically|generally|commonly|normally"  # noqa: E501
+    r"|hard to (?:tell|say)|(?<!as )if|suppose|supposing|assuming|imagine|let['\u2019]s (?:say|pretend|assume)|would(?!(?:(?<=\bi would)|(?<=\bwe would)) (?:also )?(?:say|call|describe|attribute|identify|classify|guess|go (?:for|with)|conclude|interpret|recogni[sz]e|assign)\b)|usually|typically|generally|commonly|normally"  # noqa: E501
     r"|either|potentially|(?:probably|presumably|likely|apparently|perhaps) (?:because|since|as|in (?:response|reaction) to|due to|caused by)"  # noqa: E501
     r"|(?:were|had) (?:it|this|that|there|these|they|he|she|i|we|you)\b|should there be|unless|about to|used to (?:be|have)"  # noqa: E501
     r"|(?:explanation|possibility|hypothesis|theory) (?:is|was|would be) that"
@@ -224,13 +224,13 @@ _COMPARISON = _CuedPattern(
 _MORE_LIKE = ("more like ", "more like a ", "more like an ", "more like the ")
 _DEGREE = _CuedPattern(r"\bas \w+ as\b|\b\w+er(?: \w+)? than\b|\b(?:more|less) \w+ than\b", "as | than")
 _RETRACTION = _CuedPattern(
-    r"\b(?:what (?:at first |first |initially )?(?:sound|seem|appear|look)(?:s|ed)? (?:like|to be)"
+    r"\b(?:(?:he|anyone|anybody|whoever|those)(?: who)? (?:hears?|says?|thinks?|claims?|expects?)|what (?:at first |first |initially )?(?:sound|seem|appear|look)(?:s|ed)? (?:like|to be)"  # noqa: E501
     r"|(?:confuse|mistake) [^,;.]{0,30}? (?:with|for)|(?:takes?|took) (?:it|this|that|them) for|mistaken for|mistake \w+ for|mistook \w+ for|misheard as|confused? (?:with|for)|confusing (?:it )?with|taken for"  # noqa: E501
     r"|(?:initially|first|originally|briefly|almost|wrongly) (?:thought|believed|assumed|took|suspected|guessed|heard|mistook)"  # noqa: E501
     r"|(?:thought|believed|assumed|suspected|guessed) (?:at first |initially )?(?:it|this|that|there|i|he|she|the [a-z]+) (?:was|were|heard|might)"  # noqa: E501
     r"|(?:might|may|could) (?:easily )?(?:be(?! described| called| heard)|sound|seem)"
     r"|tempt\w*(?: \w+)? to (?:call|think|say|hear|take|identify|name|add|include|list|assume)|(?:initial|first) (?:guess|impression|thought|assumption|instinct)(?: (?:for|about|of|at) (?:the |this |that )?\0+)?(?: is| was)?|(?:i|we) (?:also |briefly )?(?:considered|suspected|thought of))\b",  # noqa: E501
-    "what |take|took|tempt|mista|misto|mish|confus|taken|thought|believ|assum|took|suspect|guess|heard|might|may|could|consider|impression|instinct",  # noqa: E501
+    "he who|anyone|anybody|whoever|those|what |take|took|tempt|mista|misto|mish|confus|taken|thought|believ|assum|took|suspect|guess|heard|might|may|could|consider|impression|instinct",  # noqa: E501
 )
 _RETRACTION_AFTER = re.compile(
     r"^\s*,?\s*(?:but|though|although)?\s*(?:no,|wait\b|actually,|or rather|correction|scratch that|on second thought)"
@@ -249,7 +249,7 @@ _HEDGE_AFTER = re.compile(
     r"|^\s+(?:(?:is|are) (?:considered|known|regarded)|stands? for|symboli[sz]es?)\b|^(?:\s+\w+)?\s+wouldn['\u2019]t\b"
     r"|^\s+(?:is|are|was|were) (?:too faint|(?:very |quite |too )?(?:hard|difficult|impossible)) to (?:make out|hear|detect|discern|confirm|tell)"  # noqa: E501
     r"|^\s*:[^.;\n]{0,30}\b(?:maybe|perhaps|possibly|not sure|unsure|unclear)\b"
-    r"|^ (?:is|are) (?:what|something|a sound) (?:that )?(?:i|we|one|you)\b|^\s+(?:must have|(?:is|are) likely to)\b|^[^.;\0]{0,20}\bin (?:that|such a|this) case\b|^,? if any\b"  # noqa: E501
+    r"|^ if (?:it|i|we|there) (?:were|had|was)|^ (?:is|are) (?:what|something|a sound) (?:that )?(?:i|we|one|you)\b|^\s+(?:must have|(?:is|are) likely to)\b|^[^.;\0]{0,20}\bin (?:that|such a|this) case\b|^,? if any\b"  # noqa: E501
     r"|^\s+(?:will|is going to|are going to|is about to|are about to)\b|^(?:\s+\w+){0,2}?\s+would\b|^ (?:of|that|who|which)(?: [a-z]+){1,6}? would (?:be|have)\b|^[^,.;\0]{0,30}\bbut would\b|^\s*(?:is|are|was|were) (?:possible|unlikely|conceivable|plausible|expected)\b"  # noqa: E501
     r"|^\s+(?:is|are|was|were) (?:probably|presumably|perhaps|likely) (?:there|present|also|playing|heard|audible|included|waiting|parked|nearby|involved)\b"  # noqa: E501
     r"|^\s*,?\s*(?:maybe|perhaps|possibly|i guess|i am not sure|i'm not sure)\s*(?:[.,!)]|$)"
@@ -261,7 +261,7 @@ _IF_IT_WERE = re.compile(r"\bif (?:it|this|that) (?:were|was) [^,;:]{1,40}, (?:a
 _CLAUSE_END = re.compile(r"\s*(?:$|[.;,])")
 _HAD_NOT = re.compile(
     r"\b(?:had (?:i|we) not heard|if (?:i|we) (?:had not|hadn['\u2019]t) heard|(?:were it not|if it (?:were not|weren['\u2019]t|wasn['\u2019]t)|if not) for)"  # noqa: E501
-    r" (?:the|this|that|these|those) (?:[a-z]+ )?$"
+    r" (?:the|this|that|these|those) (?:[a-z]+ ){0,3}?(?:of (?:the |this )?)?$"
 )
 _WITHOUT = re.compile(r"\bwithout (?:the|this|that|these|those) (?:[a-z]+ )?$")
 #: "a horn honks, presumably from a passing car"

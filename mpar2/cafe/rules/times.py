@@ -89,10 +89,13 @@ _WORD = "|".join(_WORDS)
 _NUMBER_WORD = re.compile(
     rf"\b({_WORD})(?=[\s-]+(?:seconds?\b|(?:and|to|or|until|through)\s+(?:{_WORD}|\d+)[\s-]+seconds?\b))"
 )
+_AT_WORD = re.compile(rf"(?<= at )({_WORD.replace('|ten|', '|')})(?=\s*(?:[.,;)]|$|and\b))")
 
 
 def _with_digits(masked_text: str) -> str:
-    """Write "six seconds" as "6   seconds". The length of the text, and so every span, stays the same."""
+    """Write "six seconds" as "6   seconds" and "at six." as "at 6 s.". The length of the text, and so every span, stays the same."""  # noqa: E501
+    if " at " in masked_text:
+        masked_text = _AT_WORD.sub(lambda match: f"{_WORDS[match[1]]} s".ljust(len(match[1])), masked_text)
     if "second" not in masked_text:
         return masked_text
     return _NUMBER_WORD.sub(lambda match: str(_WORDS[match[1]]).ljust(len(match[1])), masked_text)
