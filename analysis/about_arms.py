@@ -43,9 +43,6 @@ from analysis.words import (
     value,
 )
 
-__all__ = ["arms", "cafe", "control", "levels", "modes", "over_seeds", "perception", "rules"]
-
-
 _ACCURACY = metric_of("accuracy")
 _PERCEPTION = metric_of("acc_per")
 _NO_CONTROL = (

@@ -31,8 +31,6 @@ from analysis.words import (
     value,
 )
 
-__all__ = ["attention", "budget", "frontier"]
-
 _ACCURACY, _TOKENS = metric_of("accuracy"), metric_of("tokens")
 
 

@@ -34,8 +34,6 @@ from analysis.words import (
 )
 from mpar2.statistics import holm
 
-__all__ = ["correlations", "curves", "decay", "forced", "slopes"]
-
 PERCEIVING = tuple(name for name in RULES if metric_of(name).percent)
 DECAYING = ("accuracy", *PERCEIVING)
 _RULES = (

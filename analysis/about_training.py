@@ -18,8 +18,6 @@ from analysis.figures import Axes, lines, panels
 from analysis.training_log import TrainingLog, curve, families
 from analysis.words import caption, number
 
-__all__ = ["build_training_exhibits"]
-
 _REWARD = re.compile(r"rewards/([^/]+)/mean")
 _FEWEST = 20  # points of a line below which the reading gives its range instead of its ends
 

@@ -17,8 +17,6 @@ from analysis.contrasts import Difference, Side, paired
 from analysis.load import RELATIVE_BINS, TOKEN_BLOCK, RunTable
 from analysis.metrics import rate_of
 
-__all__ = ["along", "changes"]
-
 _COLUMNS = ["arm", "position", "value", "low", "high", "items", "clips", "traces"]
 _MIN_SHARE = 0.05
 

@@ -16,8 +16,6 @@ from pathlib import Path
 from analysis import AnalysisError
 from mpar2.items.base import read_json_lines
 
-__all__ = ["read_audio_need"]
-
 _FILES = "none_llm_judge.jsonl"
 
 

@@ -11,8 +11,6 @@ import re
 from functools import cache
 from pathlib import Path
 
-__all__ = ["bundle"]
-
 _IMPORT = re.compile(r'^import \{[^}]*\} from "(\.[\w./-]+\.js)";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function|const|let|class)\b)", re.MULTILINE)
 _DECLARATION = re.compile(r"^(?:export )?(?:async )?(?:function|const|let|class) (\w+|\[[^\]]*\])", re.MULTILINE)

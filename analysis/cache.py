@@ -18,8 +18,6 @@ import pandas as pd
 from analysis.scores import StoredScores
 from mpar2.runs.lines import write_bytes
 
-__all__ = ["read", "write"]
-
 VERSION = 4
 WORTH_BYTES = 4_000_000  # of lines; below it reading them is fast enough
 _FOLDER, _FILES = ".analysis", ("frame.parquet", "attention.parquet")

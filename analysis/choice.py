@@ -14,19 +14,6 @@ from analysis import AnalysisError
 from analysis.load import RunTable
 from analysis.metrics import metric_of
 
-__all__ = [
-    "BINNINGS",
-    "FILTERS",
-    "LENGTHS",
-    "OUTCOMES",
-    "Choice",
-    "apply_choice",
-    "choice_from",
-    "command_of",
-    "levels",
-    "selected",
-]
-
 BINNINGS = {"count": "Equal count", "width": "Equal width"}
 LENGTHS = {"tokens": "All generated tokens", "reasoning_tokens": "Tokens before the answer"}
 OUTCOMES = {"all": "All answers", "right": "Right answers", "wrong": "Wrong answers"}

@@ -15,8 +15,6 @@ from analysis.exhibits import EXHIBITS
 from analysis.metrics import METRICS
 from analysis.report import write_report
 
-__all__ = ["configure", "run"]
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``mpar2 report`` to its parser."""

@@ -26,29 +26,6 @@ from analysis.load import ArmInfo, RunTable
 from analysis.metrics import Metric, codes_of, measured, metric_of, rate, rate_of, units
 from mpar2 import statistics
 
-__all__ = [
-    "Control",
-    "against",
-    "arms_table",
-    "attending_roles",
-    "baseline_of",
-    "chance_of",
-    "control_levels",
-    "control_rows",
-    "controls",
-    "corrected",
-    "difference_columns",
-    "forced_lengths",
-    "forced_rows",
-    "is_plain",
-    "mode_pairs",
-    "paired",
-    "probe_rates",
-    "roles",
-    "seeds",
-    "versus",
-]
-
 
 class Side(NamedTuple):
     """One side of a comparison: numerators and denominators, (n,), and their n rows with item and clip."""

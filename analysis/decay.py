@@ -18,8 +18,6 @@ from analysis.metrics import Metric, codes_of, measured, metric_of, rate_of, uni
 from analysis.slopes import held_difficulty, within_item
 from mpar2.statistics import Effect, correlation, holm, slope
 
-__all__ = ["bin_edges", "correlations", "curves", "null_model", "slopes", "trend"]
-
 _Floats = NDArray[np.float64]
 _SLOPES = ["arm", "metric", "held", "slope", "low", "high", "p_value", "traces", "items", "clips"]
 _SLOPES += ["odds_ratio", "odds_low", "odds_high", "odds_reason"]

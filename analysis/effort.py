@@ -19,8 +19,6 @@ from analysis.load import RunTable
 from analysis.metrics import metric_of, rate, rate_of
 from mpar2.accuracy import majority_vote, vote_sizes
 
-__all__ = ["budget", "frontier", "votes"]
-
 
 def budget(table: RunTable, field: str) -> pd.DataFrame:
     """Return tokens (with low and high, 95 % over clips) and accuracy for each arm and level of a field."""

@@ -20,8 +20,6 @@ from analysis.load import RunTable
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-__all__ = ["Exhibit", "label", "point", "to_csv"]
-
 _LONGEST_LABEL = 60
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 

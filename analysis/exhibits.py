@@ -15,8 +15,6 @@ from analysis.choice import Choice, apply_choice, command_of, selected
 from analysis.exhibit import Exhibit
 from analysis.load import RunTable
 
-__all__ = ["EXHIBITS", "build_exhibits", "rows_of"]
-
 EXHIBITS: dict[str, Callable[[RunTable, Choice], Exhibit]] = {
     "decay": about_length.decay,
     "curves": about_length.curves,

@@ -19,8 +19,6 @@ import pandas as pd
 from analysis.exhibit import label
 from analysis.style import DASHES, INK, SOFT, SYMBOLS, axis, colour_of, layout, with_alpha
 
-__all__ = ["Axes", "dots", "forest", "lines", "panels"]
-
 _WRAPPED = 8  # labels in lines below an axis; more of them stand at an angle, in one line each
 Row = Mapping[str, Any]
 Tip = Callable[[Row], str]

@@ -16,8 +16,6 @@ import pandas as pd
 
 from analysis import AnalysisError
 
-__all__ = ["read_tables", "table_cells"]
-
 _LARGEST_BYTES = 2_000_000
 _BEGIN = re.compile(r"\\begin\{(tabular[*x]?|tabulary)\}")
 _MACRO = re.compile(r"\\(?:re)?newcommand\*?\s*\{?\\(\w+)\}?\s*\{")

@@ -45,8 +45,6 @@ from mpar2.prompts import requested_form
 from mpar2.runs import Run, RunLimits, read_run
 from mpar2.trace import has_form, parse_trace
 
-__all__ = ["RELATIVE_BINS", "TOKEN_BLOCK", "ArmInfo", "RunInfo", "RunTable", "join_tables", "load_runs"]
-
 RELATIVE_BINS = 20
 TOKEN_BLOCK = 16  # tokens of a block of absolute position
 _CATEGORIES = ("run", "arm", "item", "clip", "needs_audio", "domain", "category", "sub_category", "difficulty")

@@ -18,21 +18,6 @@ from numpy.typing import NDArray
 from analysis import AnalysisError
 from mpar2 import statistics
 
-__all__ = [
-    "CAFE",
-    "METRICS",
-    "RULES",
-    "Metric",
-    "MetricRate",
-    "codes_of",
-    "measured",
-    "metric_of",
-    "rate",
-    "rate_of",
-    "units",
-    "with_f1",
-]
-
 _Column = Callable[[pd.DataFrame], "pd.Series | float"]
 
 

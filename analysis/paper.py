@@ -29,17 +29,6 @@ from analysis.load import ArmInfo, RunTable
 from analysis.metrics import metric_of, rate
 from analysis.words import plural
 
-__all__ = [
-    "beside_cells",
-    "beside_ours",
-    "cells_exhibit",
-    "paper_cells",
-    "paper_claims",
-    "paper_exhibits",
-    "paper_values",
-    "source",
-]
-
 _FILE = Path(__file__).resolve().parent / "paper.json"
 _PLACES = (6, 7, 4)  # of the palette: no arm of a run that is shown beside
 

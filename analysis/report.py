@@ -35,8 +35,6 @@ from analysis.style import DARK
 from mpar2 import __version__
 from mpar2.runs.lines import write_bytes
 
-__all__ = ["plotly_js", "report_html", "shown_manifest", "view_css", "view_js", "write_data", "write_report"]
-
 _VIEW = Path(__file__).resolve().parent / "view"
 
 

@@ -22,9 +22,6 @@ from mpar2.runs import RunError, RunLimits, open_lines, open_member
 from mpar2.runs.folder import OWN_LIMITS
 from mpar2.runs.lines import load_json, read_lines
 
-__all__ = ["COUNTS", "StoredScores", "find_stored", "key_needles", "lines_of_keys", "probe_rows"]
-__all__ += ["read_stored", "score_lines"]
-
 _STORED = ("matched", "hallucinated", "misused", "missed", "neutral_mentions")
 _BY_RULE = ("matched_first", "matched_any", "mentions_right", "mentions_asserted")
 COUNTS = (*_STORED, *_BY_RULE)

@@ -22,8 +22,6 @@ from numpy.typing import NDArray
 
 from mpar2.statistics import Interval
 
-__all__ = ["OddsSlope", "held_difficulty", "within_item"]
-
 _Floats = NDArray[np.float64]
 _LARGEST = 15.0  # a slope beyond it is separation: the data have no finite estimate
 _MOST_ANSWERS = 200  # of one item

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["DARK", "DASHES", "INK", "PALETTE", "SOFT", "SYMBOLS", "axis", "colour_of", "layout", "with_alpha"]
-
 # light -> dark
 _PAIRS = (
     ("#0072B2", "#56AEE8"),

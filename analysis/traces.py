@@ -16,8 +16,6 @@ from mpar2.runs import RunError, check_record, open_lines, read_run
 from mpar2.runs.folder import OWN_LIMITS
 from mpar2.runs.lines import load_json
 
-__all__ = ["fetch", "fetch_verdicts"]
-
 
 def fetch(table: RunTable, rows: Sequence[int]) -> list[dict[str, Any]]:
     """Read the records of rows (positions in ``table.frame``), in their order; one whose file is gone is left out."""

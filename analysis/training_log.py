@@ -23,8 +23,6 @@ from analysis import AnalysisError
 from mpar2.runs import RunError
 from mpar2.runs.lines import load_json, read_lines
 
-__all__ = ["KINDS", "TrainingLog", "curve", "families", "load_log", "load_logs"]
-
 KINDS = ("sft", "grpo")
 _TEXTS = ("recipe", "kind", "started", "package", "base", "note")
 _MOST_BYTES, _MOST_LINES, _MOST_METRICS, _MOST_STEPS = 20_000_000, 50_000, 200, 10_000_000

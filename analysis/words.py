@@ -10,23 +10,6 @@ from analysis.contrasts import roles, versus
 from analysis.load import RunTable
 from analysis.metrics import Metric
 
-__all__ = [
-    "against_base",
-    "count",
-    "difference",
-    "estimate",
-    "finding",
-    "listed",
-    "number",
-    "p_value",
-    "paired_p",
-    "plural",
-    "size_of",
-    "span",
-    "caption",
-    "value",
-]
-
 
 def _is_finite(x: Any) -> bool:
     return x is not None and isinstance(x, (int, float)) and isfinite(x)
