@@ -29,11 +29,6 @@ def _length(event: Event) -> float | None:
 def holds(claim: Claim, index: int, truth: Truth) -> bool:
     """Return whether the claim is true of event ``index``, or cannot be decided by this truth.
 
-    Args:
-        claim: Claim about one event.
-        index: Index of the event in ``truth.events``.
-        truth: Truth with events.
-
     Returns:
         True also where the truth carries no times, lengths or levels.
 
@@ -121,12 +116,6 @@ def holds(claim: Claim, index: int, truth: Truth) -> bool:
 def pair_holds(claim: PairClaim, left: int, right: int, truth: Truth) -> bool:
     """Return whether the claim is true of the events ``left`` and ``right``, or cannot be decided by this truth.
 
-    Args:
-        claim: Claim about two events.
-        left: Index of the event that is named first.
-        right: Index of the other event.
-        truth: Truth with events.
-
     Returns:
         True also where the truth carries no times, lengths or levels.
     """
@@ -177,16 +166,7 @@ def _comparison_holds(relation: str, difference: float, tolerance: float, direct
 
 
 def nearest(claims: Sequence[Claim], candidates: Sequence[int], truth: Truth) -> int:
-    """Return the candidate event closest to the claimed time, or the first one where no time is claimed.
-
-    Args:
-        claims: Claims of one mention.
-        candidates: Indices of events, at least one.
-        truth: Truth with events.
-
-    Returns:
-        The index of an event.
-    """
+    """Return the candidate event closest to the claimed time, or the first one where no time is claimed."""
     times = [c.a for c in claims if c.relation in ("at", "start", "end", "interval", "from_on", "not_before", "up_to")]
     events = truth.events or ()
 

@@ -9,6 +9,8 @@ A claim is data; ``checks`` compares it with the truth. The tolerances are ours,
 * levels within 1 dB
 
 A claim about a property that the truth does not carry is never wrong.
+
+``masked_text`` is a sentence with every name blanked; ``start`` and ``stop`` are the half-open characters of a name.
 """
 
 from __future__ import annotations
@@ -196,9 +198,6 @@ def place_claims(masked_text: str, start: int, stop: int, among: tuple[int, ...]
     """Find the claims that a name is the first, last, nth, longest, shortest, loudest or quietest.
 
     Args:
-        masked_text: The sentence, every name blanked.
-        start: First character of the name.
-        stop: End of the name, exclusive.
         among: Indices of the events among which it is claimed to be first, last or nth; empty for all.
 
     Returns:
@@ -275,11 +274,6 @@ _ORDINAL_WORD = re.compile(rf"(?P<word>{'|'.join(_ORDINALS)})")
 def count_claim(masked_text: str, start: int, stop: int) -> CountClaim | None:
     """Find the claimed number of events. A bare plural claims no number, and neither does "a" or "one".
 
-    Args:
-        masked_text: The sentence, every name blanked.
-        start: First character of the name.
-        stop: End of the name, exclusive.
-
     Returns:
         The claim, or None where no number is claimed.
     """
@@ -312,8 +306,6 @@ def ordinal_of(masked_text: str, start: int, words: str = "") -> int | None:
     """Return the ordinal of a name: "the second bark" -> 2, "the last bark" -> -1.
 
     Args:
-        masked_text: The sentence, every name blanked.
-        start: First character of the name.
         words: Text of the name, which may itself be an ordinal ("the second").
 
     Returns:
@@ -406,11 +398,6 @@ _ORDINAL_CONTRAST = re.compile(r"\b(?:first|second|former|latter|one of)\b.*\bwh
 def pair_claim(masked_text: str, left: tuple[int, int], right: tuple[int, int]) -> PairClaim | None:
     """Find the claim that relates two neighbouring names.
 
-    Args:
-        masked_text: The sentence, every name blanked.
-        left: Characters ``(start, stop)`` of the first name.
-        right: Characters ``(start, stop)`` of the second name.
-
     Returns:
         The claim about the left name, or None where the two are not related.
     """
@@ -459,9 +446,6 @@ _AMONG = re.compile(
 def comparison_scope(masked_text: str) -> Literal["these", "named"] | None:
     """Return the scope of a comparison: "named" sounds of this sentence only, or "these" of the sentence before too.
 
-    Args:
-        masked_text: The sentence, every name blanked.
-
     Returns:
         The scope, or None where it is all sounds.
     """
@@ -475,12 +459,6 @@ _BETWEEN = re.compile(rf"[^,;.{BLANK}]{{1,40}}\bbetween (?:an? |the )?(?:[a-z]+ 
 def is_between(masked_text: str, middle: tuple[int, int], left: tuple[int, int], right: tuple[int, int]) -> bool:
     """Return whether the first of three neighbouring names is claimed to lie between the other two.
 
-    Args:
-        masked_text: The sentence, every name blanked.
-        middle: Characters ``(start, stop)`` of the first name.
-        left: Characters of the second name.
-        right: Characters of the third name.
-
     Returns:
         True for "a bell rings between the dog and the cat".
     """
@@ -491,10 +469,5 @@ def is_between(masked_text: str, middle: tuple[int, int], left: tuple[int, int],
 
 
 def continues(masked_text: str, start: int) -> bool:
-    """Return whether a sentence begins with "then" or the like, directly followed by a name.
-
-    Args:
-        masked_text: The sentence, every name blanked.
-        start: First character of the name.
-    """
+    """Return whether a sentence begins with "then" or the like, directly followed by a name."""
     return start <= _MAX_GAP and _SENTENCE_THEN.match(masked_text[:start]) is not None

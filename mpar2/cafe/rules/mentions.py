@@ -168,11 +168,6 @@ _PHRASE_END = re.compile(
 def uncovered_nouns(masked_text: str, candidates: tuple[CandidateMention, ...], text: str) -> tuple[str, ...]:
     """Find nouns in the context of hearing that no candidate covers, and unknown subjects of sound verbs.
 
-    Args:
-        masked_text: The trace in lower case, names blanked.
-        candidates: Candidates that the vocabulary found.
-        text: The trace.
-
     Returns:
         Each noun once, in order.
     """
@@ -311,12 +306,8 @@ def parse_mentions(trace: Trace, vocabulary: Vocabulary, in_truth: frozenset[str
     """Find the candidates and sentences of a trace.
 
     Args:
-        trace: The parsed reply.
         vocabulary: Names of sounds, those of the truth among them.
         in_truth: The concepts of the truth, their parents and kinds.
-
-    Returns:
-        Candidates and sentences, in order.
     """
     text = trace.text
     masked, part_indices = _mask(trace)
@@ -484,20 +475,7 @@ def _join(
     in_truth: frozenset[str],
     gap: list[str],
 ) -> CandidateMention | None:
-    """Merge two neighbouring candidates, or return None where they name two sounds.
-
-    Args:
-        left: The first candidate.
-        right: The second candidate.
-        vocabulary: Families and parents of the concepts.
-        left_maker: Concept of the animal that the first names by a single word, or None.
-        right_maker: The same for the second.
-        in_truth: The concepts of the truth, their parents and kinds.
-        gap: The words between the two.
-
-    Returns:
-        One candidate over both, or None.
-    """
+    """Merge two neighbouring candidates, or return None where they name two sounds."""
     if not left.concepts or not right.concepts or left.source:
         return None
     if {"its", "his", "her", "their"} & set(gap) and not in_truth.intersection(right.concepts):

@@ -70,12 +70,6 @@ _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")  # noqa: RUF001 (typographic ap
 def words_of(text: str) -> list[Word]:
     """Return the words of ``text`` in lower case, without possessive endings. Hyphens separate words.
 
-    Args:
-        text: Any text.
-
-    Returns:
-        The words with their spans.
-
     >>> [word.text for word in words_of("A dog's bark, hi-hat")]
     ['a', 'dog', 'bark', 'hi', 'hat']
     """
@@ -285,12 +279,7 @@ class Vocabulary:
         return self._labels_by_concept.get(name, []) + (self._labels_by_parent.get(name, []) if kinds else [])
 
     def maker(self, hit: Hit, words: Sequence[Word]) -> str | None:
-        """Return the concept of the animal that a hit names by a single word, else None.
-
-        Args:
-            hit: A hit of :meth:`find`.
-            words: Words of the searched text.
-        """
+        """Return the concept of the animal that a hit names by a single word, else None."""
         return MAKER_WORDS.get(words[hit.first].text) if hit.first == hit.last else None
 
     def lookup(self, label: str) -> tuple[str, ...]:
@@ -299,10 +288,6 @@ class Vocabulary:
 
     def find(self, text: str, words: Sequence[Word] | None = None) -> list[Hit]:
         """Find all hits in order of position, without overlap. The longest phrase at a position wins.
-
-        Args:
-            text: Any text.
-            words: Words of the text; None computes them.
 
         Returns:
             Hits with half-open character spans.
@@ -439,9 +424,6 @@ def _form_fields(form: _Form) -> tuple[tuple[str, ...], Role, bool, bool, str | 
 
 def absent_classes(labels: Sequence[str]) -> list[str]:
     """Return the project's classes that are absent from ``labels``, also as a parent or a kind of a label.
-
-    Args:
-        labels: Labels of the events of a clip.
 
     Returns:
         Names of classes, in the order of ``CLASSES``.
