@@ -198,11 +198,7 @@ def downsample(picture: Heatmap, columns: int = 300) -> Heatmap:
 
 
 def save_record(record: AttentionRecord, path: str | os.PathLike[str]) -> Path:
-    """Write a record as .npz, atomically.
-
-    Raises:
-        RunError: The file cannot be written.
-    """
+    """Write a record as .npz, atomically."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, format=_FORMAT, **vars(record))
     path = Path(path)

@@ -133,11 +133,7 @@ class _Work:
             self._report_progress()
 
     def failed(self, task: Task, error: Exception) -> None:
-        """Record a failure with its reason.
-
-        Raises:
-            EvaluationError: So many consecutive tasks failed that the engine must be down.
-        """
+        """Record a failure with its reason; raise if so many follow each other that the engine must be down."""
         if task.key in self.run.done:
             return
         expected = isinstance(error, (ItemError, AudioError, OSError, LLMError))

@@ -388,26 +388,10 @@ def _read_wav_header(file: BinaryIO, limits: Limits, *, joined: bool) -> _Header
 # Tags of RFC 2361: those that libsndfile decodes, and the names of others.
 _WAV_DECODED = (1, 2, 3, 6, 7, 0x11, 0x31, 0x55)
 _WAV_CODECS = {
-    0x22: "TrueSpeech",
-    0x40: "G.721",
-    0x42: "G.723.1",
-    0x45: "G.726",
-    0x50: "MPEG layer 2",
-    0x64: "G.726",
-    0x65: "G.722",
-    0x83: "G.729",
-    0xFF: "AAC",
-    0x160: "Windows Media Audio",
-    0x161: "Windows Media Audio",
-    0x162: "Windows Media Audio",
-    0x270: "ATRAC3",
-    0x28F: "G.722",
-    0x1610: "AAC",
-    0x2000: "AC-3",
-    0x2001: "DTS",
-    0x674F: "Vorbis",
-    0xF1AC: "FLAC",
-}
+    0x22: "TrueSpeech", 0x40: "G.721", 0x42: "G.723.1", 0x45: "G.726", 0x50: "MPEG layer 2", 0x64: "G.726",
+    0x65: "G.722", 0x83: "G.729", 0xFF: "AAC", **dict.fromkeys((0x160, 0x161, 0x162), "Windows Media Audio"),
+    0x270: "ATRAC3", 0x28F: "G.722", 0x1610: "AAC", 0x2000: "AC-3", 0x2001: "DTS", 0x674F: "Vorbis", 0xF1AC: "FLAC",
+}  # fmt: skip
 
 
 def _only_chunks(file: BinaryIO, position: int, size: int) -> bool:

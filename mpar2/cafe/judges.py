@@ -88,11 +88,7 @@ def judge_names() -> tuple[str, ...]:
 
 
 def judge_named(name: str) -> JudgeEntry:
-    """Look up a judge.
-
-    Raises:
-        JudgeError: No judge has this name; the message lists the existing ones.
-    """
+    """Look up a judge, or raise a :class:`JudgeError` that lists the existing ones."""
     if name in _JUDGES:
         return _JUDGES[name]
     from mpar2.llm.services import SERVICES

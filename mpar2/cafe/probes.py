@@ -121,11 +121,7 @@ def ask_probes(
     *,
     batch_size: int = 8,
 ) -> list[ProbeAnswer]:
-    """Run all probes on an arm, each with its item's clip.
-
-    Raises:
-        EngineError: The engine cannot run the arm.
-    """
+    """Run all probes on an arm, each with its item's clip (by item); return one answer for each, in order."""
     requests = [Request(clips[probe.item], probe.question, arm) for probe in probes]
     generations = engine.generate_batch(requests, decoding, batch_size=batch_size)
     return [

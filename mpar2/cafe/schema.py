@@ -153,11 +153,7 @@ class Mention:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Mention:
-        """Build a mention from the data of :meth:`as_dict`.
-
-        Raises:
-            KeyError, TypeError, ValueError: The data have another form.
-        """
+        """Build a mention from the data of :meth:`as_dict`; KeyError, TypeError or ValueError for another form."""
         return cls(
             id=str(data["id"]),
             quote=str(data["quote"]),
@@ -197,11 +193,7 @@ class Verdict:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Verdict:
-        """Build a verdict from the data of :meth:`as_dict`.
-
-        Raises:
-            KeyError, TypeError, ValueError: The data have another form.
-        """
+        """Build a verdict from the data of :meth:`as_dict`; KeyError, TypeError or ValueError for another form."""
         return cls(
             mentions=tuple(Mention.from_dict(mention) for mention in _list(data["mentions"])),
             missed=tuple(int(index) for index in _list(data["missed"])),
@@ -307,11 +299,7 @@ def missed_events(mentions: Iterable[Mention], n_targets: int) -> tuple[int, ...
 
 
 def validate_verdict(verdict: Verdict, trace: str) -> None:
-    """Check that a verdict contradicts neither itself nor its trace.
-
-    Raises:
-        ValueError: The verdict contradicts itself or its trace; the message names the mention.
-    """
+    """Raise ``ValueError``, which names the mention, for a verdict that contradicts itself or its trace."""
     ids: set[str] = set()
     for mention in verdict.mentions:
         prefix = f"mention {mention.id!r} ({mention.quote[:40]!r})"

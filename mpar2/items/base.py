@@ -1,4 +1,7 @@
-"""Shared code of all readers: the set of items, its fingerprint, and the checks of one entry."""
+"""Shared code of all readers: the set of items, its fingerprint, and the checks of one entry.
+
+A file or an entry that cannot be used is an :class:`ItemsError`, which names the file and, as ``where``, the entry.
+"""
 
 from __future__ import annotations
 
@@ -180,11 +183,7 @@ def _with_problems(items: ItemSet) -> ItemSet:
 
 
 def read_json_lines(source: Path) -> list[tuple[int, dict[str, Any]]]:
-    """Return the objects of a JSONL file with their line numbers, from 1; blank lines are skipped.
-
-    Raises:
-        ItemsError: The file is not UTF-8, or a line is no JSON object; the message names the line.
-    """
+    """Return the objects of a JSONL file with their line numbers, from 1; blank lines are skipped."""
     entries: list[tuple[int, dict[str, Any]]] = []
     with source.open(encoding="utf-8-sig") as file:
         try:
@@ -204,11 +203,7 @@ def read_json_lines(source: Path) -> list[tuple[int, dict[str, Any]]]:
 
 
 def read_json_array(source: Path) -> list[Any]:
-    """Return the entries of a file that is one JSON array.
-
-    Raises:
-        ItemsError: The file is no JSON array.
-    """
+    """Return the entries of a file that is one JSON array."""
     try:
         entries = json.loads(source.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -219,11 +214,7 @@ def read_json_array(source: Path) -> list[Any]:
 
 
 def id_of(entry: Mapping[str, Any], where: str) -> str:
-    """Return the entry's ``id``, a number or a string, as a string.
-
-    Raises:
-        ItemsError: The entry has no id.
-    """
+    """Return the entry's ``id``, a number or a string, as a string."""
     id = entry.get("id")
     if isinstance(id, bool) or not isinstance(id, int | str) or id == "":
         raise ItemsError(f"{where}: 'id' is {id!r}; a number or a text is needed")
@@ -231,11 +222,7 @@ def id_of(entry: Mapping[str, Any], where: str) -> str:
 
 
 def text_of(entry: Mapping[str, Any], key: str, where: str, *, needed: bool = True) -> str | None:
-    """Return the string under a key; a blank one counts as missing.
-
-    Raises:
-        ItemsError: A needed string is missing, or the value is not a string.
-    """
+    """Return the string under a key; None if it is missing or blank, and an error if it is ``needed``."""
     value = entry.get(key)
     if isinstance(value, str) and value.strip():
         return value
@@ -247,11 +234,7 @@ def text_of(entry: Mapping[str, Any], key: str, where: str, *, needed: bool = Tr
 
 
 def choice_texts(entry: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
-    """Return the choices under a key.
-
-    Raises:
-        ItemsError: The value is not a list of at least two strings.
-    """
+    """Return the choices under a key: a list of at least two strings."""
     value = entry.get(key)
     if not isinstance(value, list) or len(value) < 2 or not all(isinstance(choice, str) for choice in value):
         raise ItemsError(f"{where}: '{key}' is {value!r}; a list of at least two texts is needed")

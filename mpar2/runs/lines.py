@@ -54,11 +54,7 @@ def dump_json(value: Any, *, indent: int | None = None) -> bytes:
 
 
 def load_json(data: bytes, where: str) -> dict[str, Any]:
-    """Decode a JSON object whose strings are valid Unicode.
-
-    Raises:
-        RunError: The data is not such an object.
-    """
+    """Decode a JSON object whose strings are valid Unicode; anything else is a :class:`RunError`."""
     try:
         value = json.loads(data, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
@@ -71,23 +67,12 @@ def load_json(data: bytes, where: str) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: Any, *, replace: bool = True) -> bool:
-    """Write a value as indented JSON, atomically.
-
-    Returns:
-        False if an existing file was kept.
-
-    Raises:
-        RunError: The file cannot be written.
-    """
+    """Write a value as indented JSON, atomically; the arguments and the result are those of :func:`write_bytes`."""
     return write_bytes(path, dump_json(value, indent=2) + b"\n", replace=replace)
 
 
 def write_lines(path: Path, values: Iterable[Any]) -> None:
-    """Write values as lines of JSON, atomically.
-
-    Raises:
-        RunError: The file cannot be written.
-    """
+    """Write values as lines of JSON, atomically (:func:`write_bytes`)."""
     write_bytes(path, b"".join(dump_json(value) + b"\n" for value in values))
 
 
