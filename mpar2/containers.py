@@ -54,10 +54,12 @@ class View(io.RawIOBase):
     Args:
         file: The whole file.
         ranges: Start and stop of each range, in bytes; empty ones are skipped.
+        patch: An offset in the view, and the bytes that replace those there.
     """
 
-    def __init__(self, file: BinaryIO, ranges: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, file: BinaryIO, ranges: Sequence[tuple[int, int]], patch: tuple[int, bytes] = (0, b"")) -> None:
         self._file, self._ranges, self._at = file, [(a, b) for a, b in ranges if b > a], 0
+        self._offset, self._new = patch
         self._size = sum(b - a for a, b in self._ranges)
         self._place, self._before = 0, 0  # the range of the last read, and the bytes before it
 
@@ -98,6 +100,10 @@ class View(io.RawIOBase):
             buffer[done : done + len(data)] = data
             done += len(data)
             self._at += len(data)
+        begin = self._at - done
+        first, last = max(begin, self._offset), min(self._at, self._offset + len(self._new))
+        if first < last:
+            buffer[first - begin : last - begin] = self._new[first - self._offset : last - self._offset]
         return done
 
 

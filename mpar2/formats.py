@@ -209,8 +209,8 @@ def _with_libsndfile(
     kind = piece.kind
     # Read the headers here first: some must be patched before libsndfile accepts them.
     header = _read_header(file, piece, limits)
+    source = file if header.patch is None else View(file, [(0, file.seek(0, io.SEEK_END))], header.patch)
     file.seek(0)
-    source = file if header.patch is None else _Overlay(file, *header.patch)
     try:
         sound = _open_sound(source)
     except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError, ValueError) as error:
@@ -309,7 +309,7 @@ def _resume_after_damage(file: BinaryIO, done: int, declared: int | None) -> Ite
         if first < done or attempts == _MAX_ATTEMPTS or first >= (declared or done + _MAX_LOST):
             continue
         attempts += 1
-        source = _Overlay(io.BufferedReader(View(file, [(0, 42), (position, len(data))]), 1 << 16), 4, patch)
+        source = View(file, [(0, 42), (position, len(data))], (4, patch))
         with contextlib.suppress(soundfile.LibsndfileError), _open_sound(source) as stream:
             while len(samples := stream.read(max(16, min(block, BLOCK_FRAMES)), dtype="float32", always_2d=True)):
                 yield first - done, samples
@@ -405,34 +405,6 @@ def _only_chunks(file: BinaryIO, position: int, size: int) -> bool:
         if position >= size:
             return position - size <= 1
     return False
-
-
-class _Overlay(io.RawIOBase):
-    """A read-only view of a file with some bytes replaced."""
-
-    def __init__(self, file: BinaryIO, offset: int, replacement: bytes) -> None:
-        self._file, self._offset, self._new = file, offset, replacement
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def readinto(self, buffer: Any) -> int:
-        start = self._file.tell()
-        data = bytearray(self._file.read(len(buffer)))
-        first, last = max(start, self._offset), min(start + len(data), self._offset + len(self._new))
-        if first < last:
-            data[first - start : last - start] = self._new[first - self._offset : last - self._offset]
-        buffer[: len(data)] = data
-        return len(data)
 
 
 def _ogg_is_complete(file: BinaryIO) -> bool:
