@@ -68,65 +68,30 @@ def _figures(recipes: Mapping[str, Sequence[TrainingLog]]) -> list[_Figure]:
     dead_curves = (_Curve("frac_reward_zero_std", "All rewards together", percent=True),)
     dead_curves += tuple(_Curve(f"rewards/{name}/zero_variance_groups", name, percent=True) for name in rewards)
     only_grpo = "Only GRPO logs this: choose a GRPO recipe."
+    lengths = ("completions/min_length", "completions/max_length")
     return [
-        _Figure(
-            "training-reward",
-            "Reward while training",
-            "Reward, weighted sum",
-            (_Curve("reward", "reward", "reward_std"),),
-            only_grpo,
-            ("The sum of all rewards by the recipe's weights, mean over completions.",),
-        ),
+        _Figure("training-reward", "Reward while training", "Reward, weighted sum",
+                (_Curve("reward", "reward", "reward_std"),), only_grpo,
+                ("The sum of all rewards by the recipe's weights, mean over completions.",)),
         _Figure("training-rewards", "Each reward while training", "Reward", reward_curves, only_grpo),
-        _Figure(
-            "training-length",
-            "Length of completions while training",
-            "Tokens",
-            (_Curve("completions/mean_length", "length", ("completions/min_length", "completions/max_length")),),
-            only_grpo,
-        ),
-        _Figure(
-            "training-dead",
-            "Dead groups: all completions of a prompt got the same reward",
-            "Share of groups",
-            dead_curves,
-            only_grpo,
-            ("A dead group has no advantage, so nothing is learnt from it.",),
-        ),
-        _Figure(
-            "training-attention",
-            "Attention to audio while training",
-            "Attention to audio",
-            (
-                _Curve("audio_attention/ratio", "Share of attention on audio", percent=True),
-                _Curve("audio_attention/corrected", "Length-corrected: 1 = uniform attention"),
-            ),
-            "These trainings did not watch attention: set watch_attention_every in the recipe.",
-            ("Over one completion each time, teacher-forced: a sample, not a mean over the batch.",),
-        ),
-        _Figure(
-            "training-kl",
-            "Distance from the reference while training (KL)",
-            "KL, nats a token",
-            (_Curve("kl", "KL"),),
-            "These trainings logged no KL: SFT has none, and GRPO only with beta above 0.",
-        ),
-        _Figure(
-            "training-entropy",
-            "Entropy of the policy while training",
-            "Entropy, nats a token",
-            (_Curve("entropy", "entropy"),),
-            "These trainings logged no entropy.",
-        ),
-        _Figure(
-            "training-loss",
-            "Loss while training",
-            "Loss",
-            (_Curve("loss", "Training"), _Curve("eval_loss", "Validation")),
-            "These trainings logged no loss.",
-            ("GRPO's loss is no measure of progress: its advantages are centred at every step.",),
-        ),
-    ]
+        _Figure("training-length", "Length of completions while training", "Tokens",
+                (_Curve("completions/mean_length", "length", lengths),), only_grpo),
+        _Figure("training-dead", "Dead groups: all completions of a prompt got the same reward", "Share of groups",
+                dead_curves, only_grpo, ("A dead group has no advantage, so nothing is learnt from it.",)),
+        _Figure("training-attention", "Attention to audio while training", "Attention to audio",
+                (_Curve("audio_attention/ratio", "Share of attention on audio", percent=True),
+                 _Curve("audio_attention/corrected", "Length-corrected: 1 = uniform attention")),
+                "These trainings did not watch attention: set watch_attention_every in the recipe.",
+                ("Over one completion each time, teacher-forced: a sample, not a mean over the batch.",)),
+        _Figure("training-kl", "Distance from the reference while training (KL)", "KL, nats a token",
+                (_Curve("kl", "KL"),),
+                "These trainings logged no KL: SFT has none, and GRPO only with beta above 0."),
+        _Figure("training-entropy", "Entropy of the policy while training", "Entropy, nats a token",
+                (_Curve("entropy", "entropy"),), "These trainings logged no entropy."),
+        _Figure("training-loss", "Loss while training", "Loss",
+                (_Curve("loss", "Training"), _Curve("eval_loss", "Validation")), "These trainings logged no loss.",
+                ("GRPO's loss is no measure of progress: its advantages are centred at every step.",)),
+    ]  # fmt: skip
 
 
 def _exhibit(

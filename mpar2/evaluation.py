@@ -182,13 +182,7 @@ def evaluate(
     arm_items = {arm.name: [item for item in items.items if arm.can_ask(item)] for arm in arms}
     shuffled = any(arm.audio == "shuffled" for arm in arms)
     manifest = build_manifest(
-        benchmark={
-            "name": items.benchmark,
-            "version": items.version,
-            "fingerprint": items.fingerprint,
-            "items": len(items.items),
-            "file": items.source.name,
-        },
+        benchmark=items.identity(),
         arms=[_arm_manifest(arm, engine, len(arm_items[arm.name])) for arm in arms],
         seed=settings.seed,
         engine={"name": type(engine).__name__, "attention_share": settings.attention_share, **settings.engine},

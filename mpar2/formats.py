@@ -82,29 +82,15 @@ def check_stream(rate: float, channels: int, limits: Limits) -> None:
 
 
 _FOREIGN = (
-    (b"FORM", "an AIFF file"),
-    (b".snd", "an AU file"),
-    (b"riff\x2e\x91\xcf\x11", "a Wave64 file"),
-    (b"NIST_1A", "a SPHERE file"),
-    (b"Creative Voice", "a VOC file"),
-    (b"\x0bw", "an AC-3 file"),
-    (b"FLV\x01", "a Flash video"),
-    (b"TTA1", "a TTA file"),
-    (b"wvpk", "a WavPack file"),
-    (b"MAC ", "a Monkey's Audio file"),
-    (b"DSD ", "a DSD file"),
-    (b"#!AMR", "an AMR file"),
-    (b"caff", "a CAF file"),
-    (b"MThd", "a MIDI file (notes, not sound)"),
-    (b"0&\xb2u", "a WMA or ASF file"),
-    (b"RIFF", "a RIFF file but not a wav (AVI perhaps)"),
-    (b"PK\x03\x04", "a zip archive"),
-    (b"\x1f\x8b", "a gzip archive"),
-    (b"%PDF", "a PDF"),
-    (b"\x89PNG", "a picture"),
-    (b"\xff\xd8\xff", "a picture"),
+    (b"FORM", "an AIFF file"), (b".snd", "an AU file"), (b"riff\x2e\x91\xcf\x11", "a Wave64 file"),
+    (b"NIST_1A", "a SPHERE file"), (b"Creative Voice", "a VOC file"), (b"\x0bw", "an AC-3 file"),
+    (b"FLV\x01", "a Flash video"), (b"TTA1", "a TTA file"), (b"wvpk", "a WavPack file"),
+    (b"MAC ", "a Monkey's Audio file"), (b"DSD ", "a DSD file"), (b"#!AMR", "an AMR file"), (b"caff", "a CAF file"),
+    (b"MThd", "a MIDI file (notes, not sound)"), (b"0&\xb2u", "a WMA or ASF file"),
+    (b"RIFF", "a RIFF file but not a wav (AVI perhaps)"), (b"PK\x03\x04", "a zip archive"),
+    (b"\x1f\x8b", "a gzip archive"), (b"%PDF", "a PDF"), (b"\x89PNG", "a picture"), (b"\xff\xd8\xff", "a picture"),
     (b"GIF8", "a picture"),
-)
+)  # fmt: skip
 
 
 def _describe(head: bytes) -> str:

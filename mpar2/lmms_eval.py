@@ -88,14 +88,10 @@ def import_samples(
     # Write the run; the settings of the original run are unknown.
     run_items = tuple(items_by_id.values())
     samples = {arm: max(r["sample"] for r in records if r["arm"] == arm) + 1 for arm in {r["arm"] for r in records}}
+    benchmark = {"name": task, "version": "as in the samples", "fingerprint": fingerprint_of(run_items)}
+    benchmark = items.identity() if items else benchmark | {"file": paths[0].name}
     manifest = build_manifest(
-        benchmark={
-            "name": items.benchmark if items else task,
-            "version": items.version if items else "as in the samples",
-            "fingerprint": items.fingerprint if items else fingerprint_of(run_items),
-            "items": len(run_items),
-            "file": items.source.name if items else paths[0].name,
-        },
+        benchmark=benchmark | {"items": len(run_items)},
         arms=[{"name": arm, "model": arm, "samples": samples.get(arm, 1), "items": len(run_items)} for arm in arms],
         seed=0,
         engine={"name": "lmms-eval"},

@@ -74,6 +74,11 @@ class ItemSet:
         flat = self.audio_root / Path(item.audio).name
         return flat if not path.is_file() and flat.is_file() else path
 
+    def identity(self) -> dict[str, Any]:
+        """Return the entry of a run's manifest: name, version, fingerprint, number of items, file."""
+        names = {"name": self.benchmark, "version": self.version, "fingerprint": self.fingerprint}
+        return names | {"items": len(self.items), "file": self.source.name}
+
     def first(self, count: int | None) -> ItemSet:
         """Return the first items.
 
