@@ -130,11 +130,6 @@ class Mention:
                 return error
         return "reasoning"
 
-    @property
-    def event(self) -> int | None:
-        """The first truth event that the mention refers to, or None."""
-        return self.events[0] if self.events else None
-
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON data; :meth:`from_dict` reads it back."""
         return {

@@ -20,6 +20,8 @@ model's control tokens. ``neutralise`` makes them harmless: blanks and control c
 question cannot add lines that look like choices), and anything in the form of a tag or a special token keeps its words
 but loses its angle brackets: ``<|im_start|>`` -> ``[im_start]``, ``</answer>`` -> ``[/answer]``. Comparisons such as
 ``3 < 5`` are not changed.
+
+Everywhere, ``prompt`` is a set of :data:`PROMPT_SETS` or a text file, and None is ``ours``.
 """
 
 from __future__ import annotations
@@ -134,10 +136,6 @@ class PromptError(MPAR2Error, ValueError):
 def prompt_identity(mode: Mode, prompt: str | None = None) -> tuple[int, str]:
     """Return version and hash of a prompt, for manifests: equal hashes mean equal texts.
 
-    Args:
-        mode: One of :func:`mode_names`.
-        prompt: A set of :data:`PROMPT_SETS` or a text file; None is ``ours``.
-
     Raises:
         PromptError: No such set, or a file that cannot be used.
         ValueError: No such mode.
@@ -147,12 +145,7 @@ def prompt_identity(mode: Mode, prompt: str | None = None) -> tuple[int, str]:
 
 
 def requested_form(mode: Mode, prompt: str | None = None) -> str | None:
-    """Return the format that a prompt requests (``mpar2.trace.has_form``); None for ``plain``, and for files.
-
-    Args:
-        mode: One of :func:`mode_names`.
-        prompt: A set of :data:`PROMPT_SETS` or a text file; None is ``ours``.
-    """
+    """Return the format that a prompt requests (``mpar2.trace.has_form``); None for ``plain``, and for files."""
     if prompt in (None, "ours", "ours-exact"):
         return MODES[mode].form if mode in MODES else None
     return {"r1-aqa": "direct", "r1-aqa-think": "cot", "ke-omni": "cot"}.get(str(prompt))
@@ -197,11 +190,6 @@ def neutralise(text: str) -> str:
 def prompt_text(question: Question, mode: Mode, prompt: str | None = None) -> str:
     """Return the text after the audio in the user's turn.
 
-    Args:
-        question: The question.
-        mode: One of :func:`mode_names`.
-        prompt: A set of :data:`PROMPT_SETS` or a text file; None is ``ours``.
-
     Raises:
         QuestionError: The question is empty.
         PromptError: No such set, or a file that cannot be used.
@@ -229,11 +217,6 @@ def build_messages(question: Question, mode: Mode, prompt: str | None = None) ->
 
     The audio part also has a key ``audio`` (a name; the engine inserts the samples): older chat templates check the
     key, current ones the type.
-
-    Args:
-        question: The question.
-        mode: One of :func:`mode_names`.
-        prompt: A set of :data:`PROMPT_SETS` or a text file; None is ``ours``.
 
     Raises:
         QuestionError, PromptError, ValueError: As :func:`prompt_text`.

@@ -6,18 +6,11 @@ hash always identifies the text.
 
 from __future__ import annotations
 
-import json
 from importlib.resources import files
-from typing import Any
 
-__all__ = ["packaged_json", "load_prompt"]
+__all__ = ["load_prompt"]
 
 
 def load_prompt(name: str, version: int = 1) -> str:
     """Return the text of a prompt."""
     return files(__name__).joinpath(f"{name}.v{version}.txt").read_text(encoding="utf-8").strip()
-
-
-def packaged_json(name: str, version: int = 1) -> Any:
-    """Return the data of a JSON file beside the prompts."""
-    return json.loads(files(__name__).joinpath(f"{name}.v{version}.json").read_text(encoding="utf-8"))

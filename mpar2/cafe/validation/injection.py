@@ -13,12 +13,14 @@ right kinds (*clean accuracy*) is reported beside the flips.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.resources import files
 from typing import Any
 
-from mpar2.cafe.prompts import packaged_json
+from mpar2.cafe import prompts
 from mpar2.cafe.quotes import locate_quotes
 from mpar2.cafe.schema import Judge, JudgeRequest, Mention, Truth, Unscored, Verdict
 from mpar2.question import Event
@@ -106,7 +108,7 @@ class FlipReport:
 
 def load_canaries() -> list[Canary]:
     """Load the canaries of the package: all pairs of a base and an attack, each attack first with another base."""
-    data = packaged_json("canaries", 2)
+    data = json.loads(files(prompts).joinpath("canaries.v2.json").read_text(encoding="utf-8"))
     bases, attacks = list(data["bases"].items()), data["attacks"]
     order = [(base + shift, attack) for base in range(len(bases)) for shift, attack in enumerate(attacks)]
     pairs = [(*bases[number % len(bases)], attack) for number, attack in order]
