@@ -94,6 +94,16 @@ class ErrorProfile:
         wrong = 1 - counts["right"] / counts["events"]
         return wrong * drop / (drop + swap), wrong * swap / (drop + swap)
 
+    def note_of(self, label: str) -> str | None:
+        """Return the accuracy on one label as a short text, or None where it was not measured."""
+        counts = self.labels.get(label)
+        if counts is None or not counts["events"]:
+            return None
+        return (
+            f"{label}: {counts['right']} of {counts['events']} in scenes named, "
+            f"{counts['right']} of {counts['tagged']} such tags right"
+        )
+
 
 @cache
 def errors() -> ErrorProfile:
