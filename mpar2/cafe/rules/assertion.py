@@ -201,7 +201,7 @@ _NARRATION = _CuedPattern(  # every later name of the sentence is part of the na
     "describ|tell|recount|recall|remember|imagin|dream",
 )
 _TOPIC = _CuedPattern(
-    r"\b(?:talk|speak|sing|chat|joke)\w* (?:[a-z]+ )?about\b[^.;:]{0,80}\b(?:and|or) (?:how|that|why|what|whether)\b|(?<!should )\bmention(?:s|ed|ing)?\b|\b(?:talk|speak|sing|tell|joke|chat|complain|ask|warn|think|worr|argu|discussion|convers|lyrics)\w*"  # noqa: E501
+    r"(?<!should )\bmention(?:s|ed|ing)?\b|\b(?:talk|speak|sing|tell|joke|chat|complain|ask|warn|think|worr|argu|discussion|convers|lyrics)\w*"  # noqa: E501
     r"(?: (?!about|of)[a-z]+)? (?:about|of)\b(?! (?:it|this|him|them|her)\b)|\b(?:say|saying|says|said|explain\w*|announc\w+|promis\w+|warn\w*|tells|told|telling|answers|replies|adds|insists|admits|jokes) (?:that|how|why)\b"  # noqa: E501
     r"|(?:\b(?:he|she|they)|\0) (?:says?|said|insists|admits|claims?|claimed|complains?|explains?|thinks?|believes?|describ\w+|recalls?|recounts?|reports?|tells?(?: \w+)?) (?:that |how |when )?(?=(?:an?|the|his|her|their|my|there)\b)"  # noqa: E501
     r"|\b(?:news|story|stories|report|article|poem|book|message|lecture|speech|conversation|explanation|account|song|tale"
@@ -234,7 +234,7 @@ _RETRACTION = _CuedPattern(
 )
 _RETRACTION_AFTER = re.compile(
     r"^\s*,?\s*(?:but|though|although)?\s*(?:no,|wait\b|actually,|or rather|correction|scratch that|on second thought)"
-    r"|^\s+in mind\b|^\s+(?:is|was) (?:my|the|an|one of my|among my) (?:(?:first|initial|early|original|obvious) )?(?:guess|hypothes|impression|thought|candidate|assumption|idea)\w*\b"  # noqa: E501
+    r"|^\s+(?:is|was) (?:my|the|an|one of my|among my) (?:(?:first|initial|early|original|obvious) )?(?:guess|hypothes|impression|thought|candidate|assumption|idea)\w*\b"  # noqa: E501
     r"|^[^.;\0]{0,25},? but (?:it|this|that) (?:is|was|turns? out)(?: to be)?(?: actually| in fact| really| clearly)?(?: an?| the)? ?(?:not\b|\0)"  # noqa: E501
     r"|^[^.;\0]{0,60},? but (?:neither|none)\b"
     r"|^[^.;\0]{0,60},? but (?:there|i|we) (?:(?:do|does|did|can|could|is|are|was|were) not|(?:do|does|did|ca|could|is|are|was|were)n.t)"  # noqa: E501
@@ -249,8 +249,8 @@ _HEDGE_AFTER = re.compile(
     r"|^\s+(?:(?:is|are) (?:considered|known|regarded)|stands? for|symboli[sz]es?)\b|^(?:\s+\w+)?\s+wouldn['\u2019]t\b"
     r"|^\s+(?:is|are|was|were) (?:too faint|(?:very |quite |too )?(?:hard|difficult|impossible)) to (?:make out|hear|detect|discern|confirm|tell)"  # noqa: E501
     r"|^\s*:[^.;\n]{0,30}\b(?:maybe|perhaps|possibly|not sure|unsure|unclear)\b"
-    r"|^ if (?:it|i|we|there) (?:were|had|was)|^ (?:is|are) (?:what|something|a sound) (?:that )?(?:i|we|one|you)\b|^\s+(?:must have|(?:is|are) likely to)\b|^[^.;\0]{0,20}\bin (?:that|such a|this) case\b|^,? if any\b"  # noqa: E501
-    r"|^\s+(?:will|is going to|are going to|is about to|are about to)\b|^(?:\s+\w+){0,2}?\s+would\b|^ (?:of|that|who|which)(?: [a-z]+){1,6}? would (?:be|have)\b|^[^,.;\0]{0,30}\bbut would\b|^\s*(?:is|are|was|were) (?:possible|unlikely|conceivable|plausible|expected)\b"  # noqa: E501
+    r"|^ if (?:it|i|we|there) (?:were|had|was)|^ (?:is|are) (?:what|something|a sound) (?:that )?(?:i|we|one|you)\b|^\s+(?:must have|(?:is|are) likely to)\b|^,? if any\b"  # noqa: E501
+    r"|^\s+(?:will|is going to|are going to|is about to|are about to)\b|^(?:\s+\w+){0,2}?\s+would\b|^[^,.;\0]{0,30}\bbut would\b|^\s*(?:is|are|was|were) (?:possible|unlikely|conceivable|plausible|expected)\b"  # noqa: E501
     r"|^\s+(?:is|are|was|were) (?:probably|presumably|perhaps|likely) (?:there|present|also|playing|heard|audible|included|waiting|parked|nearby|involved)\b"  # noqa: E501
     r"|^\s*,?\s*(?:maybe|perhaps|possibly|i guess|i am not sure|i'm not sure)\s*(?:[.,!)]|$)"
 )

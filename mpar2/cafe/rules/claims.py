@@ -114,7 +114,7 @@ _FIRST_AFTER = re.compile(
     rf"|(?:is|are|was) the (?:very )?first (?:{_THING}|to)\b|(?:opens?|starts?|begins?) the {_CLIP}|before (?:all"
     rf"|everything|any)\b"
     r")"
-    r"|(?:opens?|starts?|begins?) it(?=\s*(?:$|[.,;]))|^(?: [a-z]+s)? first\s*(?:$|[.,;])"
+    r"|^(?: [a-z]+s)? first\s*(?:$|[.,;])"
 )
 _LAST_BEFORE = re.compile(
     rf"(?:^|[,:]\s*|\band\s+)(?:finally|lastly)\b{_LIGHT}$"
@@ -262,7 +262,6 @@ _COUNT_AFTER = re.compile(
 _NUMBER_OF = re.compile(r"\bnumber of (?:the |distinct |separate |all )?$")
 _NUMBER_IS = re.compile(rf"\s+(?:is|was|equals|=|amounts to|comes to)\s+(?:exactly )?(one|{_NUMBER}|\d{{1,2}})\b")
 _KIND = re.compile(r" (?:loud|soft|short|long|quiet|low|high|deep|big|small)\b")
-_RANGE = re.compile(rf"\b(one|{_NUMBER}|\d{{1,2}}) (?:or|to) $")
 _OTHER_CLAUSE = re.compile(r"\b(?:not|never|and|then|but|interrupted|mentioned)\b|n['’]t\b")  # noqa: RUF001
 _ORDINAL = re.compile(
     rf"\b(?:the|this|that|his|her|its|their|an?)\s+(?P<word>{'|'.join(_ORDINALS)}|last|final)\s+{_ADJECTIVES}$"
@@ -287,8 +286,6 @@ def count_claim(masked_text: str, start: int, stop: int) -> CountClaim | None:
         if groups["word"] or groups["digit"]:
             number = int(groups["digit"]) if groups["digit"] else _NUMBERS[groups["word"]]
             lead = before[: match.start()]
-            if range_match := _RANGE.search(lead):
-                return CountClaim(_NUMBERS.get(range_match[1]) or int(range_match[1]), True, words)
             # "Three short beeps" says nothing about long ones.
             return CountClaim(number, lead.endswith("at least ") or _KIND.search(words) is not None, words)
         return CountClaim(1 if groups["one"] else 2, False, words)
@@ -392,7 +389,6 @@ _CONTRAST = re.compile(
     r",\s*while\b|\bwhile\s+(?:the\s+)?(?:second|other|latter|third|last|next|final|former|first|later|option|others?)\b"
     r"|\bwhile\b[^,;]{0,40}\b(?:only|later|afterwards?|after|before|then|next|at \d)\b"
 )
-_ORDINAL_CONTRAST = re.compile(r"\b(?:first|second|former|latter|one of)\b.*\bwhile\b")
 
 
 def pair_claim(masked_text: str, left: tuple[int, int], right: tuple[int, int]) -> PairClaim | None:
@@ -413,7 +409,7 @@ def pair_claim(masked_text: str, left: tuple[int, int], right: tuple[int, int]) 
     if _STOP_BEFORE.search(front) and _BEFORE_IT.match(gap):  # "the birds stop singing when the plane appears"
         return PairClaim("end_before", "stop before")
     # The first matching pattern between the names is the claim; "ends" after the second name moves it to the offset.
-    contrast = _CONTRAST.search(gap) or _ORDINAL_CONTRAST.search(front + gap)
+    contrast = _CONTRAST.search(gap)
     right_ends = _ENDING.match(masked_text[right[1] : right[1] + 40])
     for relation, pattern in _PAIRS:
         if match := pattern.search(gap):

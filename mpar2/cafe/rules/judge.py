@@ -29,7 +29,7 @@ from mpar2.cafe.rules.mentions import SPEAKS, CandidateMention, ParsedTrace, par
 from mpar2.cafe.rules.sounds import PARENTS, PARTS, PEOPLE, SOUNDS, SOURCE_SOUNDS
 from mpar2.cafe.rules.times import attach_times
 from mpar2.cafe.rules.unsure import spare_unsure
-from mpar2.cafe.rules.vocabulary import MAKER_WORDS, Vocabulary
+from mpar2.cafe.rules.vocabulary import Vocabulary
 from mpar2.cafe.schema import (
     JudgeRequest,
     Mention,
@@ -69,10 +69,6 @@ _PLACE_PREPOSITION = re.compile(
     r"\b(?:in(?:side)?|on|at|near|behind|outside|beside|(?<!followed )(?<!accompanied )(?<!joined )by|towards?|approach(?:es|ing)?|into|onto|against|aboard|through|around|next to"  # noqa: E501
     r"|close to|out of|(?:walk|run|go|rush|hurr|step|head|return)\w* (?:back |over )?to)\s+(?:(?:an?|the|his|her|their|its|some)\s+(?:\w+\s+)?)?$"  # noqa: E501
 )
-#: "a man talks to a woman": the addressee need not be audible
-_ADDRESSEE = re.compile(
-    rf"{BLANK} (?:[a-z]+ly )?(?:to|at|towards?) (?:an?|the|his|her|their|another|some) (?:[a-z]+ )?$"
-)
 #: "is heard three times" counts events, "calls three times" may be one event
 _EVENT_VERB = re.compile(r"\b(?:heard|occur|appear|happen|audible|present)")
 #: a relative clause or a "has": the sound in it belongs to the name before it
@@ -82,7 +78,6 @@ _RELATIVE_CLAUSE = re.compile(
 )
 _CHOICE_QUESTION = re.compile(r"\b(?:which|what) (?:one )?of (?:the|these)\b[^.!?]*\?$")
 _CLAUSE_VERB = re.compile(r"\b(?:is|are|was|were|has|have|can|could|i|we|there|it|then|hear|heard)\b|\d")
-_OWNER = re.compile(r"\b(?:his|her|my|our|your) (?:[a-z]+ )?$")
 _WITH_ITS = re.compile(r"[^,.;:\0]{0,20} with (?:its|his|her|their) (?:[a-z]+ )?")  # "a truck waits with its engine on"
 #: "fireworks crackle", "goats bleat": plural nouns and base-form verbs of generic statements
 _PLURAL_NOUN = re.compile(
@@ -95,7 +90,6 @@ _PLAIN_VERB = re.compile(
 )
 _CLAUSE_START = re.compile(r"(?:[,:(]\s*|\b(?:since|because|as|for|whereas|while|but|when|where)\s+)$")
 _CONTRAST = re.compile(r"\s*(?:but|this|these|here|nobody|nothing|none|neither)\b")  # "goats bleat; this is deeper"
-_ALSO_BUT = re.compile(r" also [a-z\0]+,? but\b")  # "bagpipes also drone, but higher"
 _LOCATION = re.compile(
     r"\b(?:in the|at|near\w*|outside|overhead|throughout|around|behind|above|below|faintly|softly|loudly|quietly|too"
     r"|also|as well|together|then|now|here|away|far|close)\b|\d"
@@ -386,13 +380,6 @@ class _TraceJudge:
         if candidate.source:
             self._settle_wrong_source(state, candidate, events)
             return
-        if (
-            not events
-            and (sex or words.split()[-1] in MAKER_WORDS)
-            and _ADDRESSEE.search(self.parsed.masked_text[max(0, candidate.start - 40) : candidate.start])
-        ):
-            state.settle(MentionKind.NEUTRAL, "addressed: somebody speaks to, or barks at, it")
-            return
         # The truth has the name, unless the mention and the labels disagree on the sex of a speaker.
         if events:
             preceding = self.parsed.text[max(0, candidate.start - 8) : candidate.start].lower().split()
@@ -492,16 +479,13 @@ class _TraceJudge:
         ):
             return "questioned: an option, after a question"
         lead = masked_text[max(sentence.start, candidate.start - 40) : candidate.start]
-        is_object = candidate.role == "noun" and " " not in words and self._family(candidate) != "human"
-        if is_object and _OWNER.search(lead):
-            return "hedged: somebody's, which need not be heard"
         # "Goats bleat" is generic outside of a perception part, unless words of time or place tie it to the clip.
         if sentence.part in self.perception_parts or not _PLURAL_NOUN.fullmatch(words):
             return None
         after = masked_text[candidate.stop : min(sentence.stop, candidate.stop + REACH)]
         if not (" " in words or _PLAIN_VERB.match(after)) or _LOCATION.search(after):
             return None
-        contrast = not lead.strip() and (_CONTRAST.match(masked_text, sentence.stop) or _ALSO_BUT.match(after))
+        contrast = not lead.strip() and _CONTRAST.match(masked_text, sentence.stop) is not None
         return "hedged: what is so in general" if contrast or _CLAUSE_START.search(lead) else None
 
     def _family(self, candidate: CandidateMention) -> str | None:

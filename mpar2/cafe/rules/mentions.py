@@ -137,8 +137,6 @@ _ASIDE_GAP = re.compile(r"[^,.;:\n]{0,40}, (?:[a-z]+ly )?")
 _ASIDE_OBJECT = re.compile(
     r" (?:through|over|into|onto|across|against|along|past|down|up|off|out|as|its|his|her|their|the)\b"
 )
-#: "a dog, breathing fast": an action of the source that was just named
-_ASIDE_MANNER = re.compile(r" (?:fast|hard|loud|[a-z]+ly)\b")
 
 _ELLIPSIS = re.compile(
     r"\b[Tt]he (?P<which>first|second|third|fourth)(?: one)?(?=\s*(?:$|[.,;)(]|(?:at|between|from|around|near|about|after|before)\b))"  # noqa: E501
@@ -230,7 +228,6 @@ def _is_aside(
     candidate: CandidateMention,
     previous: CandidateMention | None,
     in_truth: frozenset[str],
-    vocabulary: Vocabulary,
 ) -> bool:
     """Return whether a name only describes the one before it: "a car passes, splashing through puddles"."""
     manner = masked[candidate.start : candidate.stop].lower() in _MANNERS
@@ -249,10 +246,7 @@ def _is_aside(
         )
     if manner or not masked.endswith("ing", candidate.start, candidate.stop) or not _ASIDE_GAP.fullmatch(gap):
         return False
-    if _ASIDE_OBJECT.match(masked, candidate.stop):
-        return True
-    family = vocabulary.concept(previous.concepts[0]).family if previous.concepts else None
-    return family not in (None, "human") and _ASIDE_MANNER.match(masked, candidate.stop) is not None
+    return _ASIDE_OBJECT.match(masked, candidate.stop) is not None
 
 
 def _with_subject(masked: str, candidate: CandidateMention, lower_bound: int) -> CandidateMention:
@@ -354,7 +348,7 @@ def parse_mentions(trace: Trace, vocabulary: Vocabulary, in_truth: frozenset[str
         if quotations and any(start <= candidate.start < stop for start, stop in quotations):
             candidates[index] = replace(candidate, quoted=True)
         elif _unknown_subject(masked, candidate, in_truth, vocabulary) or _is_aside(
-            masked, candidate, previous, in_truth, vocabulary
+            masked, candidate, previous, in_truth
         ):
             candidates[index] = replace(candidate, unknown_subject=True)
         elif candidate.concepts and (
