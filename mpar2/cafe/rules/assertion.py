@@ -80,7 +80,7 @@ _RESTART = _CuedPattern(
 )
 _INQUIRY = _CuedPattern(
     r"\bwhether\b|(?<!a )(?<!another )(?<!his )(?<!her )\bquestions?\b(?!(?: is| was| asks)? (?:who|which|what|when)\b[^:]*:)|(?<!\0 )(?<!he )(?<!they )\bask(?:s|ed|ing)?\b(?!(?: \w+)? (?:which|what|who)\b[^:?]*:)"  # noqa: E501
-    r"|\b(?:asks?|check|see|determine|decide|find out|verify|tell|know|wonder|listen|look|search)\s+(?:if|for|when|where"  # noqa: E501
+    r"|(?<!\0 )\b(?:asks?|check|see|determine|decide|find out|verify|tell|know|wonder|listen|look|search)\s+(?:if|for|when|where"  # noqa: E501
     r"|which|how)\b(?![^:]*:)"
     r"|\b(?:tr(?:y|ied|ying)|attempt\w*) to (?:hear|find|detect|identify|discern)\b|\b(?:listen|look|search|check)ed for\b"  # noqa: E501
     r"|\b(?:options?|choices?) [\"\u201c(]|\b(?:decid|choos|choice|decision|torn|hesitat|waver|toss-up)\w* between\b"
@@ -131,9 +131,9 @@ _GUESS = _CuedPattern(
 )
 
 _NEGATION = re.compile(
-    r"\b(?:(?:not|nor is it|n['’]t) true that|no|not|never|rarely|seldom|hardly|barely|scarcely|nothing (?:else (?:such as|like)|suggests|indicates|hints at|points to)|without|neither|nor|none of|nobody|no one|nowhere (?:do|did|can|could|is|are)|zero|(?<![\d.:])0(?=\s+(?!to\b|until\b|through\b|and\b|sec)[^\W\d]{2})|lacks?|lacking"  # noqa: E501
+    r"\b(?:(?:not|nor is it|n['’]t) true that|no|not|never|rarely|seldom|hardly|barely|scarcely|nothing (?:else (?:such as|like)|suggests|indicates|hints at|points to)|without|neither|nor|none of|nobody|no one|(?:what (?:i|we) miss|missing)(?: here)? (?:is|are)|nowhere (?:do|did|can|could|is|are)|zero|(?<![\d.:])0(?=\s+(?!to\b|until\b|through\b|and\b|sec)[^\W\d]{2})|lacks?|lacking"  # noqa: E501
     r"|cannot|\w+n['’]t"  # noqa: RUF001
-    r"|absence of|lack of|free of|devoid of|excludes?|excluding|rules? out|ruled out|ruling out|eliminates?|eliminating|(?:dismiss|reject|discard|disregard)(?:es|s|ing)?|let alone|rather than|instead of|unlike)\b"  # noqa: E501
+    r"|absence of|lack of|want of|free of|devoid of|excludes?|excluding|rules? out|ruled out|ruling out|eliminates?|eliminating|(?:dismiss|reject|discard|disregard)(?:es|s|ing)?|let alone|rather than|instead of|unlike)\b"  # noqa: E501
 )
 _NEGATION_VOID = re.compile(  # continuations after which the cue negates nothing
     r"^(?:\s*(?:[,:]|[\u2013\u2014-]\s)|\s+(?:doubt|question|matter|surprise|wonder|problem|sense(?! an?\b| any)|difference|answer|reply|response|reaction|only|just|merely|simply|call (?:the|this))\b"  # noqa: E501
@@ -182,7 +182,7 @@ _MEMBERS = re.compile(
 _HEDGE = re.compile(
     r"\b(?:maybe|perhaps|possibly|might|may|could(?!\s+(?:also |clearly |be |even )*(?:hear|heard|described|called))"
     r"|wish|not (?:quite )?sure|unsure|uncertain|unclear"
-    r"|hard to (?:tell|say)|(?<!as )if|suppose|supposing|assuming|imagine|let['\u2019]s (?:say|pretend|assume)|would(?!(?:(?<=\bi would)|(?<=\bwe would)) (?:also )?(?:say|call|describe|attribute|identify|classify|guess|go (?:for|with)|conclude|interpret|recogni[sz]e|assign)\b)|usually|typically|generally|commonly|normally"  # noqa: E501
+    r"|hard to (?:tell|say)|(?<!as )(?<!even )if|suppose|supposing|assuming|imagine|let['\u2019]s (?:say|pretend|assume)|would(?!(?:(?<=\bi would)|(?<=\bwe would)) (?:also )?(?:say|call|describe|attribute|identify|classify|guess|go (?:for|with)|conclude|interpret|recogni[sz]e|assign)\b)|usually|typically|generally|commonly|normally"  # noqa: E501
     r"|either|potentially|(?:probably|presumably|likely|apparently|perhaps) (?:because|since|as|in (?:response|reaction) to|due to|caused by)"  # noqa: E501
     r"|(?:were|had) (?:it|this|that|there|these|they|he|she|i|we|you)\b|should there be|unless|about to|used to (?:be|have)"  # noqa: E501
     r"|(?:explanation|possibility|hypothesis|theory) (?:is|was|would be) that"

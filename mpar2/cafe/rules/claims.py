@@ -314,7 +314,7 @@ def ordinal_of(masked_text: str, start: int, words: str = "") -> int | None:
 
 # Pairs ----------------------------------------------------------------------------------------------------------------
 
-_SPAN_OF_TIME = rf" (?:[a-z]+ )?(?:\d[\d.]*|one|{_NUMBER}|a few|a couple of|half a)[ -]?(?:more )?(?:s\b|sec|minute)"
+_SPAN_OF_TIME = rf" (?:[a-z]+ )?(?:\d[\d.]*|one|{_NUMBER}|a few|a couple of|half a|a)[ -]?(?:more )?(?:s\b|sec|minute)"
 _PAIRS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (relation, re.compile(pattern))
     for relation, pattern in (
