@@ -54,15 +54,7 @@ class Answer(NamedTuple):
 
 
 def read_answer(trace: Trace, choices: Sequence[str] = ()) -> Answer:
-    """Parse the answer of a trace.
-
-    Args:
-        trace: The parsed reply.
-        choices: The choices of the question; empty for an open question.
-
-    Returns:
-        The answer; ``prediction`` is empty only if the reply is blank.
-    """
+    """Parse the answer of a trace; its ``prediction`` is empty only if the reply is blank."""
     tagged = any(part.kind == "answer" and part.text.strip() for part in trace.parts)
     if tagged and trace.answer is not None:
         choice = named_choice(trace.answer, choices)
@@ -82,14 +74,7 @@ _END_OF_OTHER_THOUGHTS = re.compile(
 
 
 def visible_text(trace: Trace) -> str:
-    """Return the text of a reply outside of thoughts and other tagged parts, stripped.
-
-    Args:
-        trace: A parsed reply.
-
-    Returns:
-        The text; empty if all of it is tagged.
-    """
+    """Return the text of a reply outside of thoughts and other tagged parts, stripped; empty if all of it is tagged."""
     text = "\n".join(part.text.strip() for part in trace.top() if part.kind == "text" and part.text.strip())
     stop = max((match.end() for match in _END_OF_OTHER_THOUGHTS.finditer(text)), default=0)
     return text[stop:].strip() or text
@@ -310,6 +295,9 @@ _HEDGE = re.compile(
     r"none|neither|hard to|difficult to|impossible|somewhere|somewhat)\b|cannot|can't|n't",
     re.IGNORECASE,
 )
+_DECLINED = re.compile(
+    r"(?:un(?:clear|known|certain)|ambiguous|either|neither|none of|impossible|hard to|cannot)\b", re.IGNORECASE
+)
 _CONDITION = re.compile(
     r"\b(?:if|unless|suppose|supposing|whether|had it|were it|isn't|wasn't|is not|not|never|neither|nor|none|"
     r"might|may|could)\b",
@@ -413,10 +401,7 @@ _SENTENCE_END = re.compile(r"[.!?;](?=\s|$)")
 
 
 def _sentence_before(line: str, position: int) -> str:
-    start = 0
-    for match in _SENTENCE_END.finditer(line, 0, position):
-        # "(B." and "B." are letters of choices, not ends of sentences, although they match the pattern backwards.
-        start = match.end()
+    start = max((match.end() for match in _SENTENCE_END.finditer(line, 0, position)), default=0)
     return line[start:position].strip()
 
 
@@ -427,10 +412,14 @@ def _is_question(line: str, position: int) -> bool:
 
 def _is_retracted(lines: Sequence[str], statement: _Statement) -> bool:
     """Return whether the text after a statement contradicts it."""
+    return any(_TURN.search(text) for text in _texts_after(lines, statement))
+
+
+def _texts_after(lines: Sequence[str], statement: _Statement) -> list[str]:
+    """Return the rest of a statement's line after its sentence, and the lines after it, stripped."""
     rest = lines[statement.line][statement.stop :]
     end = _SENTENCE_END.search(rest)
-    after = rest[end.end() :] if end else ""
-    return any(_TURN.search(text) for text in (after.strip(), *lines[statement.line + 1 :]))
+    return [text.strip() for text in (rest[end.end() :] if end else "", *lines[statement.line + 1 :])]
 
 
 def _first_clause(words: str) -> str:
@@ -518,9 +507,9 @@ class _Names:
         low = words.casefold()
         choices: set[str] = set()
         for form, choice in self.forms:
-            if re.search(rf"(?<!\w){re.escape(form)}(?!\w)", low):
+            low, n = re.subn(rf"(?<!\w){re.escape(form)}(?!\w)", " ", low)  # "dog barking" is no "dog"
+            if n:
                 choices.add(choice)
-                low = re.sub(rf"(?<!\w){re.escape(form)}(?!\w)", " ", low)  # "dog barking" is no "dog"
         if letters:
             for letter in re.findall(r"(?<![\w'])([B-HJ-Z])(?![\w'])|[(\[]([A-Z])[)\]]", words):
                 if (choice := self.of_letter(letter[0] or letter[1])) is not None:
@@ -550,15 +539,11 @@ class _Names:
             choice, rest = named
         else:
             return None
-        if (
-            whole
-            and not _is_end(rest)
-            and not (re.match(r", ?\w", rest) and not self.mentioned(_UNIT.split(rest)[0]) - {choice})
-        ):
+        # more than punctuation, a reason or another sentence may follow only if it names no other choice
+        more = whole and not _WHOLE.match(rest)
+        if more and (not re.match(r", ?\w", rest) or self.mentioned(_UNIT.split(rest)[0]) - {choice}):
             return None
-        if not _CONNECTOR.match(rest):
-            return None
-        return None if self._is_joined(choice, rest) else choice
+        return choice if _CONNECTOR.match(rest) and not self._is_joined(choice, rest) else None
 
     def _of_letter_form(self, letter: re.Match[str], words: str) -> tuple[str, str] | None:
         """Parse "(B)", "B." or "B", followed by the choice's text if present."""
@@ -610,11 +595,6 @@ _WHOLE = re.compile(
 )
 
 
-def _is_end(rest: str) -> bool:
-    """Return whether only punctuation, a reason, or another sentence follows."""
-    return _WHOLE.match(rest) is not None
-
-
 # A whole passage.
 
 
@@ -626,16 +606,11 @@ def _from_statements(lines: Sequence[str], names: _Names) -> str | bool:
         choice = names.read(statement.words, whole=statement.whole)
         if choice is not None:
             readings.append((statement, choice))
-        elif statement.explicit and (
-            re.match(
-                r"(?:un(?:clear|known|certain)|ambiguous|either|neither|none of|impossible|hard to|cannot)\b",
-                statement.words.strip(),
-                re.IGNORECASE,
-            )
-            and match_choice(_first_clause(statement.words), names.choices) is None
-            or len(names.mentioned(_first_clause(statement.words))) > 1
-        ):
-            readings.append((statement, None))  # "the answer is unclear", "the answer is A or B"
+        elif statement.explicit:
+            clause = _first_clause(statement.words)
+            declined = _DECLINED.match(statement.words.strip()) and match_choice(clause, names.choices) is None
+            if declined or len(names.mentioned(clause)) > 1:
+                readings.append((statement, None))  # "the answer is unclear", "the answer is A or B"
     if not readings:
         return False
     # The last statement counts.
@@ -646,28 +621,21 @@ def _from_statements(lines: Sequence[str], names: _Names) -> str | bool:
     earlier = [(statement, other) for statement, other in readings[:-1] if other != choice]
     if earlier:
         previous = earlier[-1][0]
-        if previous.line == last.line:
-            text_between = lines[last.line][previous.stop : last.stop]
-        else:
+        text_between = lines[last.line][previous.stop : last.stop]
+        if previous.line != last.line:
+            whole_lines = lines[previous.line + 1 : last.line]
             text_between = " ".join(
-                (
-                    lines[previous.line][previous.stop :],
-                    *lines[previous.line + 1 : last.line],
-                    lines[last.line][: last.stop],
-                )
+                (lines[previous.line][previous.stop :], *whole_lines, lines[last.line][: last.stop])
             )
         concluded = _TURN.search(text_between) or _CONCLUSION.search(text_between)
         if not concluded and (previous.line == last.line or last.line < len(lines) - 1):
             return True
     # The text after the last statement may retract it.
-    rest = lines[last.line][last.stop :]
-    if _GIVES_UP.search(rest):
+    if _GIVES_UP.search(lines[last.line][last.stop :]):
         return True
-    end = _SENTENCE_END.search(rest)
-    tail = [rest[end.end() :] if end else "", *lines[last.line + 1 :]]
-    for text in tail:
-        turn = _TURN.search(text.strip())
-        if turn and names.mentioned(text.strip()[turn.start() :]) - {choice}:
+    for text in _texts_after(lines, last):
+        turn = _TURN.search(text)
+        if turn and names.mentioned(text[turn.start() :]) - {choice}:
             return True
     return choice
 
@@ -748,11 +716,8 @@ def _from_end(lines: Sequence[str], names: _Names) -> str | None:
         choice = names.of_letter(match[1])
         rest = last[: match.start()]
         listed = re.search(r"(?:^|\W)[A-Z]\W?$|^\s*\w+$", rest) is not None  # "A, B", "Options: A"
-        return (
-            choice
-            if choice and not listed and not names.mentioned(rest) - {choice} and not _UNSURE.search(rest)
-            else None
-        )
+        unsure = listed or names.mentioned(rest) - {choice} or _UNSURE.search(rest)
+        return choice if choice and not unsure else None
     before, _, right = last.partition(" rather than ")
     if right and not _UNSURE.search(before):
         chosen, other = names.mentioned(before, letters=False), names.mentioned(right, letters=False)

@@ -324,11 +324,6 @@ def assertion_of(
 
     Args:
         masked_text: The sentence in lower case, every name blanked.
-        raw: The sentence in its original form.
-        start: First character of the phrase in the sentence.
-        stop: End of the phrase, exclusive.
-        sentence: Span and role of the sentence in the trace.
-        choices: Choices of the question, in lower case.
         around: The text before and after the phrase, beyond the sentence.
 
     Returns:
@@ -409,14 +404,7 @@ def assertion_of(
 
 
 def _is_option(left: str, after: str, right: str, sentence_chars: int) -> bool:
-    """Return whether the phrase is in a list of options: "(B) a dog", "A. a dog B. a cat", "options: a dog; a cat".
-
-    Args:
-        left: Text before the phrase, also beyond the sentence.
-        after: Text after the phrase, within the sentence.
-        right: Text after the phrase, also beyond the sentence.
-        sentence_chars: Characters before the phrase that belong to its sentence.
-    """
+    """Return whether the phrase is in a list of options: "(B) a dog", "A. a dog B. a cat", "options: a dog; a cat"."""
     lead = left[-30:]
     match = _LETTERED.search(lead)
     if match is None:
@@ -504,9 +492,6 @@ def _find_cue(cue: _CuedPattern, before: str, after: str, shared_topic: bool = F
     """Return the last match of a cue before the phrase with no other name, comma or clause between, or None.
 
     Args:
-        cue: The pattern.
-        before: Text before the phrase.
-        after: Text after the phrase.
         shared_topic: Whether a second name after an "and" shares the cue also where the first name has modifiers
             ("sings of drums of war and a trumpet calling"), unless a verb follows it.
     """

@@ -117,14 +117,7 @@ class ReferenceJudge:
     prompt_hash: str | None = None
 
     async def judge(self, request: JudgeRequest) -> Verdict | Unscored:
-        """Judge one trace by rules.
-
-        Args:
-            request: The trace with its truth.
-
-        Returns:
-            The verdict, or ``no_truth`` where only a caption is known.
-        """
+        """Judge one trace by rules."""
         if request.truth.events is None:
             return Unscored("no_truth", "the reference judge needs a list of events; this item has only a caption")
         return annotate(request.trace, request.truth, choices=request.choices)
@@ -236,23 +229,13 @@ class MentionState:
         """Set the kind of the mention.
 
         Args:
-            kind: The kind.
-            reason: The reason, as shown in the verdict.
             events: Indices of the truth events that it refers to.
         """
         self.kind, self.reason, self.events = kind, reason, tuple(events)
 
 
 class _TraceJudge:
-    """One pass over a parsed trace: assertion and lookup, then the claims of each sentence, then the choice of events.
-
-    Args:
-        parsed: Candidates and sentences of the trace.
-        truth: A truth with events.
-        vocabulary: Vocabulary with the labels of the truth.
-        choices: Choices of the question, in lower case.
-        perception_parts: Indices of the parts in which every sentence describes the clip.
-    """
+    """One pass over a parsed trace: assertion and lookup, then the claims of each sentence, then the choice of events."""
 
     def __init__(
         self,

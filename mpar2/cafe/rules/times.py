@@ -105,12 +105,6 @@ def time_expressions(masked_text: str) -> list[TimeExpression]:
     """Find all times of a sentence, in order.
 
     Times that measure the clip or a distance between events are left out.
-
-    Args:
-        masked_text: The sentence, every name blanked.
-
-    Returns:
-        The times with their claims.
     """
     expressions = []
     masked_text = _with_digits(masked_text)
@@ -190,7 +184,6 @@ def attach_times(masked_text: str, spans: dict[int, tuple[int, int]]) -> list[tu
     """Assign each time to the name before or after it. A comma or an "and" between them separates the two.
 
     Args:
-        masked_text: The sentence, every name blanked.
         spans: Characters ``(start, stop)`` of each name, by the index of the name.
 
     Returns:
@@ -277,10 +270,6 @@ def _side(left: int | None, right: int | None, gap_left: str, gap_right: str, le
     """Return the neighbour that a time belongs to, or None where neither can be decided.
 
     Args:
-        left: Index of the name before the time.
-        right: Index of the name after it.
-        gap_left: Text between ``left`` and the time.
-        gap_right: Text between the time and ``right``.
         leading: Whether the sentence starts with a time, so that times precede their names.
     """
     left_fits = left is not None and len(gap_left) <= 80 and not _FOREIGN.search(_own_words(gap_left))
