@@ -3,13 +3,14 @@
 ``load``        runs -> one typed table (``RunTable``)        ``cache``      its columnar copy beside a large run
 ``scores``      CAFE counts and probes beside a run           ``traces``     the texts behind some of its rows
 ``choice``      choice of arms, items, metric and bins        ``metrics``    numerator and denominator of each metric
-``findings``   MPAR² minus base, as a sentence                ``slopes``     length against outcome, difficulty held
+``about_arms``, ``about_effort``, ``about_length``  figures   ``slopes``     length against outcome, difficulty held
 ``decay``       metrics over reasoning length                 ``contrasts``  arms against arms, controls, seeds
 ``effort``      tokens by kind of item, accuracy over tokens  ``attention``  attention to audio along the trace
 ``training_log``  logs of trainings, by recipe     ``about_training``  their figures
 ``paper``       the paper's own numbers, with their sources   ``words``      numbers as words
 ``latex_tables``  the numbers in tables of a LaTeX source     ``audio_need``  which items need the audio
-``figures``     exhibits: a figure, its reading, its table    ``exhibits``   all exhibits of a table of runs
+``exhibit``     a figure, its reading, its table              ``exhibits``   all exhibits of a table of runs
+``figures``     kinds of drawing                              ``bundle``     the scripts of the views as one
 ``report``      one page that holds them all                  ``command``    ``mpar2 report``
 ``style``       colours, light and dark
 

@@ -28,14 +28,11 @@ EXHIBITS: dict[str, Callable[[RunTable, Choice], Exhibit]] = {
     "cafe": about_arms.cafe,
     "rules": about_arms.rules,
     "probes": about_arms.perception,
-    **{
-        name: partial(about_effort.attention, name=name, position=position, corrected=corrected)
-        for name, position, corrected in (
-            ("attention", "relative", False),
-            ("attention-corrected", "relative", True),
-            ("attention-tokens", "absolute", True),
-        )
-    },
+    "attention": partial(about_effort.attention, name="attention", position="relative", corrected=False),
+    "attention-corrected": partial(
+        about_effort.attention, name="attention-corrected", position="relative", corrected=True
+    ),
+    "attention-tokens": partial(about_effort.attention, name="attention-tokens", position="absolute", corrected=True),
     "frontier": about_effort.frontier,
     "budget": about_effort.budget,
     "seeds": about_arms.over_seeds,

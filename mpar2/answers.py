@@ -40,17 +40,11 @@ _MAX_DENIALS = 8  # "not A, it is not B, it is ..", per line
 
 
 class Answer(NamedTuple):
-    """The answer of a reply.
+    """The answer of a reply."""
 
-    Attributes:
-        words: The answer as written; None without an answer.
-        choice: The choice that it names, as written in the question; None if none or ambiguous.
-        prediction: Input of the official rule: the choice, else the words, else the reply.
-    """
-
-    words: str | None
-    choice: str | None
-    prediction: str
+    words: str | None  # as written; None without an answer
+    choice: str | None  # that it names, as written in the question; None if none or ambiguous
+    prediction: str  # input of the official rule: the choice, else the words, else the reply
 
 
 def read_answer(trace: Trace, choices: Sequence[str] = ()) -> Answer:

@@ -34,25 +34,15 @@ _MAX_WINDOWS = 200
 
 @dataclass(frozen=True, eq=False)
 class Occlusion:
-    """The effect of occluding each window on spans of a text (S spans, N windows).
+    """The effect of occluding each window on spans of a text (S spans, N windows)."""
 
-    Attributes:
-        edges: (N + 1,) boundaries of the windows, s.
-        spans: (S) character spans of the text.
-        base: (S,) log-probability of each span with the whole clip; NaN if unknown.
-        drops: (S, N) decrease with the window occluded, nats; for ``changed answer`` 0 or 1.
-        measure: The quantity in ``drops``.
-        fill: The replacement of windows.
-        finished: Number of computed windows; the rest is NaN.
-    """
-
-    edges: np.ndarray
-    spans: tuple[Span, ...]
-    base: np.ndarray
-    drops: np.ndarray
+    edges: np.ndarray  # (N + 1,) boundaries of the windows, s
+    spans: tuple[Span, ...]  # (S) characters of the text
+    base: np.ndarray  # (S,) log-probability of each span with the whole clip; NaN if unknown
+    drops: np.ndarray  # (S, N) decrease with the window occluded, nats; for "changed answer" 0 or 1
     measure: Literal["log-probability", "changed answer"]
     fill: Fill
-    finished: int
+    finished: int  # windows computed; the rest is NaN
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values; NaN becomes null."""

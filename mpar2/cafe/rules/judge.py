@@ -235,7 +235,7 @@ class MentionState:
 
 
 class _TraceJudge:
-    """One pass over a parsed trace: assertion and lookup, then the claims of each sentence, then the choice of events."""
+    """One pass over a parsed trace: assertion and lookup, the claims of each sentence, then the choice of events."""
 
     def __init__(
         self,
