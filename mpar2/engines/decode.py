@@ -104,25 +104,15 @@ class Session:
         self._mask = (torch.arange(self._width, device=device)[None] >= self._width - lengths[:, None]).long()
         self._counts = self._mask
         self._hidden_columns = bool((lengths < self._width).any())
-        positions, deltas = zip(*(self._positions(prompt) for prompt in self._prompts), strict=True)
+        ids = [torch.tensor([prompt.ids], device=device) for prompt in self._prompts]
+        positions, deltas = zip(
+            *(self._checkpoint.family.first_positions(self._network, row) for row in ids), strict=True
+        )
         self._deltas = torch.cat(deltas)
-        groups: dict[tuple[Adapter | None, int], list[int]] = {}
-        for row, prompt in enumerate(self._prompts):
-            groups.setdefault((prompt.adapter, id(prompt.audio)), []).append(row)
-        caches: dict[int, DynamicCache] = {}
-        for (adapter, _), rows in groups.items():
-            if self._mixed:
-                self._use([adapter])
-            shared, cache = _shared_tokens([self._prompts[row].ids for row in rows]), growing_cache(self._network)
-            self._extend(cache, self._prompts[rows[0]], positions[rows[0]][..., :shared])
-            for row in rows:
-                caches[row] = cache
-                if rest := len(self._prompts[row].ids) - 1 - shared:
-                    caches[row] = _joined(self._network, [cache])
-                    self._extend(caches[row], self._prompts[row], positions[row][..., shared : shared + rest], shared)
+        caches = self._run_prompts(positions)
         if self._mixed:
             self._use([prompt.adapter for prompt in self._prompts])
-        self._cache = _joined(self._network, [caches[row] for row in self.rows])
+        self._cache = _joined(self._network, caches)
         last = [self._inputs(prompt, len(prompt.ids) - 1, len(prompt.ids)) for prompt in self._prompts]
         inputs = {name: torch.cat([row[name] for row in last]) for name in last[0]}
         hidden = self._hidden(inputs, torch.cat([row[..., -1:] for row in positions], dim=-2), 1)
@@ -173,7 +163,7 @@ class Session:
         self._mask, self._counts, self._deltas = self._mask[index], self._counts[index], self._deltas[index]
         self._hidden_columns = not self._mask.all()
         if self._mixed:  # rows have moved; a single adapter stays active
-            self._use([self._prompts[row].adapter for row in self.rows], merge=True)
+            self._use([self._prompts[row].adapter for row in self.rows])
 
     def hide_audio(self, row: int) -> None:
         """Mask the audio for a row from its next token on. Position ids do not change.
@@ -203,26 +193,16 @@ class Session:
     def close(self) -> None:
         self._adapters.close()
 
-    def _use(self, adapters: Sequence[Adapter | None], *, merge: bool | None = None) -> None:
-        """Run the following passes with one adapter for each row.
-
-        Args:
-            adapters: The adapter of each row; None is the bare base.
-            merge: Whether an adapter that all rows share may be merged; by default if the whole session shares it.
-        """
+    def _use(self, adapters: Sequence[Adapter | None], *, merge: bool = True) -> None:
+        """Run the following passes with one adapter for each row; see :func:`_adapted`."""
         self._adapters.close()
-        merge = not self._mixed if merge is None else merge
         self._adapters.enter_context(_adapted(self._checkpoint, adapters, merge=merge))
-
-    def _positions(self, prompt: Prompt) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the position ids of one prompt, and the offset of the positions after it."""
-        ids = torch.tensor([prompt.ids], device=self._checkpoint.device)
-        return self._checkpoint.family.first_positions(self._network, ids, torch.ones_like(ids))
 
     def _inputs(self, prompt: Prompt, start: int, stop: int) -> dict[str, torch.Tensor]:
         """Return the text model's inputs for the tokens from ``start`` to ``stop`` of a prompt, with its audio."""
         ids = torch.tensor([prompt.ids[start:stop]], device=self._checkpoint.device)
-        first, last = (min(max(place - start, 0), stop - start) for place in self._audio_span(prompt))
+        first, last = prompt.audio_start, prompt.audio_start + len(prompt.audio)
+        first, last = (min(max(place, start), stop) - start for place in (first, last))
         # a placeholder's id may lie outside the vocabulary
         ids[:, first:last] = self._network.generation_config.pad_token_id or 0
         inputs = self._checkpoint.family.embed(self._network, ids)
@@ -230,13 +210,33 @@ class Session:
         inputs["inputs_embeds"][0, first:last] = frames.to(ids.device, inputs["inputs_embeds"].dtype)
         return inputs
 
-    @staticmethod
-    def _audio_span(prompt: Prompt) -> tuple[int, int]:
-        return prompt.audio_start, prompt.audio_start + len(prompt.audio)
+    def _run_prompts(self, positions: Sequence[torch.Tensor]) -> list[DynamicCache]:
+        """Return a cache of each prompt without its last token.
+
+        Args:
+            positions: Position ids of each prompt, (..., 1, T).
+        """
+        groups: dict[tuple[Adapter | None, int], list[int]] = {}
+        for row, prompt in enumerate(self._prompts):
+            groups.setdefault((prompt.adapter, id(prompt.audio)), []).append(row)
+        caches: dict[int, DynamicCache] = {}
+        for (adapter, _), rows in groups.items():
+            if self._mixed:
+                self._use([adapter], merge=False)  # merging costs more than one prompt gains
+            # The tokens that all prompts of the group begin with, then the rest of each.
+            shared, cache = _shared_tokens([self._prompts[row].ids for row in rows]), growing_cache(self._network)
+            self._extend(cache, self._prompts[rows[0]], positions[rows[0]][..., :shared])
+            for row in rows:
+                rest = positions[row][..., shared:-1]
+                caches[row] = _joined(self._network, [cache]) if rest.shape[-1] else cache
+                self._extend(caches[row], self._prompts[row], rest, shared)
+        return [caches[row] for row in range(len(self._prompts))]
 
     def _extend(self, cache: DynamicCache, prompt: Prompt, positions: torch.Tensor, start: int = 0) -> None:
         """Append the tokens of a prompt from ``start``, one for each position id, to the cache of its row."""
         stop = start + positions.shape[-1]
+        if stop == start:
+            return
         self._network.model(
             **self._inputs(prompt, start, stop),
             attention_mask=torch.ones(1, stop, dtype=torch.long, device=self._checkpoint.device),

@@ -246,21 +246,19 @@ class Family:
         """Return the inputs of ``model.model`` for text tokens, (B, T): ``inputs_embeds``, and what the family adds."""
         return {"inputs_embeds": model.get_input_embeddings()(ids)}
 
-    def first_positions(self, model: Any, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Compute the position ids of a left-padded prompt as in the stock model.
+    def first_positions(self, model: Any, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute the position ids of a prompt as in the stock model.
 
         Args:
             model: The loaded model.
-            ids: Token ids, (B, T).
-            mask: Attention mask, (B, T).
+            ids: Token ids, (1, T).
 
         Returns:
-            Position ids, and (B, 1) the offset to add to the number of tokens afterwards.
+            Position ids, and (1, 1) the offset to add to the number of tokens afterwards.
         """
         import torch
 
-        positions = (mask.cumsum(-1) - 1).masked_fill(mask == 0, 1)
-        return positions, torch.zeros(len(ids), 1, dtype=torch.long, device=ids.device)
+        return torch.arange(ids.shape[1], device=ids.device)[None], torch.zeros_like(ids[:, :1])
 
     def logits(self, model: Any, hidden: torch.Tensor) -> torch.Tensor:
         """Compute logits from the last hidden states of the text model.
@@ -385,8 +383,10 @@ class _Omni(Family):
         features, mask = self._inputs(model, clips)
         return _split(model.get_audio_features(features, mask, return_dict=True).last_hidden_state, clips)
 
-    def first_positions(self, model: Any, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return model.get_rope_index(ids, attention_mask=mask)
+    def first_positions(self, model: Any, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        import torch
+
+        return model.get_rope_index(ids, attention_mask=torch.ones_like(ids))
 
     def older_names(self) -> tuple[Callable[[str], str], ...]:
         def thinker(name: str) -> str:  # before transformers 5.21
