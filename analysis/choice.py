@@ -86,14 +86,7 @@ def levels(frame: pd.DataFrame, name: str) -> list[str]:
 
 
 def choice_from(values: Mapping[str, Any]) -> Choice:
-    """Build a choice from plain values, such as those of a form or a file.
-
-    Args:
-        values: Values by field of :class:`Choice`; unknown names and None are ignored.
-
-    Raises:
-        AnalysisError: A value is not allowed.
-    """
+    """Build a choice from values by field, such as those of a form; unknown names and None are ignored."""
     names = {f.name for f in fields(Choice)}
     options = {name: value for name, value in values.items() if name in names and value is not None}
     if "arms" in options:
@@ -104,13 +97,7 @@ def choice_from(values: Mapping[str, Any]) -> Choice:
 
 
 def command_of(choice: Choice, runs: tuple[str, ...], only: str | None = None) -> list[str]:
-    """Return the arguments of the command that draws a choice.
-
-    Args:
-        choice: The choice; defaults are left out of the command.
-        runs: Names of the runs in the command.
-        only: Name of the one exhibit to draw; None draws all.
-    """
+    """Return the arguments of the command that draws a choice, all exhibits or ``only`` one; defaults are left out."""
     words = ["mpar2", "report", *runs]
     default = Choice()
     for name in ("metric", "length", "binning", "bins", "outcome"):

@@ -37,12 +37,7 @@ def budget(table: RunTable, field: str) -> pd.DataFrame:
 
 
 def frontier(table: RunTable) -> pd.DataFrame:
-    """Return accuracy over mean tokens: a row for each arm, or for each number of votes of an arm that samples.
-
-    Returns:
-        arm, votes, tokens of an item (all votes together), accuracy with low and high, items, clips, and the difference
-        from the first row of the same benchmark.
-    """
+    """Return accuracy over mean tokens: a row for each arm, or for each number of votes of an arm that samples."""
     rows: list[dict[str, Any]] = []
     bases: dict[str, tuple[str, Side]] = {}
     for label in table.labels:

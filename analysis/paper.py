@@ -117,15 +117,7 @@ def paper_exhibits() -> list[Exhibit]:
 
 
 def beside_ours(table: RunTable | None, choice: Choice) -> pd.DataFrame:
-    """Pair each claim of the paper with the reading of the corresponding exhibit of the runs.
-
-    Args:
-        table: The runs; None if none is loaded.
-        choice: Arms, filters and bins. All arms are used where the chosen ones leave the exhibit empty.
-
-    Returns:
-        A row of text for each claim, with its certainty and the benchmarks of the runs.
-    """
+    """Pair each claim of the paper with our exhibit's reading, of all arms where the chosen ones leave it empty."""
     from analysis.exhibits import build_exhibits
 
     rows = []

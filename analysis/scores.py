@@ -88,14 +88,7 @@ def find_stored(source: Path, judge: str | None = None, limits: RunLimits | None
 
 
 def read_stored(source: Path, scores: StoredScores, limits: RunLimits | None = None) -> StoredScores:
-    """Read the scores that :func:`find_stored` found.
-
-    Returns:
-        ``scores`` with the counts of each key, or the reason for their absence.
-
-    Raises:
-        RunError: A line is damaged or too long, or there are too many.
-    """
+    """Read the scores that :func:`find_stored` found: counts of each key, or the reason for their absence."""
     if scores.judge is None:
         return scores
     limits = limits or OWN_LIMITS

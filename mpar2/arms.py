@@ -247,15 +247,7 @@ def _parent(arm: Arm) -> str:
 
 
 def load_arms(path: str | Path, **defaults: Any) -> tuple[EvaluationArm, ...]:
-    """Read the arms of a YAML file.
-
-    Args:
-        path: The file.
-        **defaults: Values of the command line, used as defaults.
-
-    Raises:
-        ArmError: The file, or one of its arms, cannot be read; the message names the arm.
-    """
+    """Read the arms of a YAML file; ``defaults`` are values of the command line. An error names the arm."""
     import yaml
 
     try:
@@ -397,24 +389,12 @@ def shuffled_partners(items: Sequence[Item], seed: int) -> dict[str, Item]:
 
 
 def apply_audio_control(arm: EvaluationArm, clip: Clip) -> Clip:
-    """Return the clip after the arm's audio control.
-
-    Args:
-        arm: The arm; ``silent`` audio becomes silence of the same length.
-        clip: The recording; for ``shuffled`` audio, that of the partner.
-    """
+    """Return the clip (for ``shuffled`` audio the partner's), or silence of its length for ``silent`` audio."""
     return replace(clip, samples=clip.samples * 0, source="silence") if arm.audio == "silent" else clip
 
 
 def build_question(arm: EvaluationArm, item: Item) -> Question:
-    """Build the question of an arm for an item.
-
-    Args:
-        arm: The arm; with oracle perception, the true events or the caption precede the question.
-
-    Raises:
-        ArmError: Oracle perception, and the item has neither events nor a caption.
-    """
+    """Build the question of an arm for an item; with oracle perception, after the true events or the caption."""
     if arm.perception == "own":
         return item.question
     if not item.events:

@@ -176,14 +176,7 @@ def sink_frames(
 
 
 def downsample(picture: Heatmap, columns: int = 300) -> Heatmap:
-    """Average neighbouring columns so that a browser draws at most ``columns`` of them.
-
-    Returns:
-        The heatmap with ``ceil(C / ceil(C / columns))`` columns; unchanged if it is small enough.
-
-    Raises:
-        ValueError: ``columns`` is below 1.
-    """
+    """Average neighbouring columns so that a browser draws at most ``columns`` of them, at least 1."""
     if columns < 1:
         raise ValueError(f"{columns} columns cannot show anything: ask for at least 1")
     width = picture.values.shape[1]

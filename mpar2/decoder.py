@@ -20,14 +20,7 @@ _pool = Pool("-P", "-m", "mpar2.decoder", busy=_BUSY)
 
 
 def decode_file(source: bytes | str, limits: Limits) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Decode a file in a child process.
-
-    Returns:
-        Mono samples at 16 kHz, (n,) float32 in [-1, 1]; and warnings about them.
-
-    Raises:
-        AudioError: The file is no usable recording, or it crashed or blocked the decoder.
-    """
+    """Decode a file in a child process, as ``read_samples`` does here; a crash and a timeout are AudioErrors too."""
     is_path = isinstance(source, str)
     header = {"path": source if is_path else None, "limits": asdict(limits)}
     clip = int(limits.max_seconds * 16_000 * 4)

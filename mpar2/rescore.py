@@ -174,17 +174,7 @@ def rescore(
 
 
 def read_verdicts(path: str | Path) -> dict[str, float]:
-    """Read a judge's verdicts on answers.
-
-    Args:
-        path: JSON lines with ``key`` (of the run's line) and ``right`` (true, false, or 0 to 1).
-
-    Returns:
-        The verdicts in [0, 1] by key.
-
-    Raises:
-        RescoreError: A line cannot be read; the message names it.
-    """
+    """Read a judge's verdicts in [0, 1] by key: JSON lines with ``key`` (of the run's line) and ``right``."""
     path, verdicts = Path(path), {}
     with path.open("rb") as file:
         for number, raw in read_lines(file, path.name):

@@ -158,14 +158,9 @@ class Captioner:
 
 
 def write_captions(run: str | Path, captions: Mapping[str, Truth]) -> Path:
-    """Write captions or tagged events beside a run. Entries of other items are kept.
+    """Write captions or tagged events, by item, into ``cafe/captions.jsonl`` of a run.
 
-    Args:
-        run: Folder of the run; the file is ``cafe/captions.jsonl`` below it.
-        captions: Truths with a caption or events, and with their origin, by item.
-
-    Raises:
-        SettingError: The existing file is damaged.
+    Entries of other items are kept.
     """
     path = Path(run) / "cafe" / CAPTIONS
     path.parent.mkdir(parents=True, exist_ok=True)

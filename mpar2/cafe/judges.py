@@ -99,14 +99,9 @@ def judge_named(name: str) -> JudgeEntry:
 
 
 def make_judge(name: str, options: JudgeOptions | None = None) -> Judge:
-    """Make a judge. No service is called yet.
+    """Make the judge of a name (:func:`judge_named`); it ignores options that it does not use.
 
-    Args:
-        name: One of :func:`judge_names`.
-        options: Options of the command line; a judge ignores those that it does not use.
-
-    Raises:
-        JudgeError: No judge has this name; the message lists the existing ones.
+    No service is called yet.
     """
     return judge_named(name).make(options or JudgeOptions())
 

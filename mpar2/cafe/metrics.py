@@ -237,15 +237,7 @@ def _normalize_label(label: str) -> str:
 
 
 def profile(verdicts: Iterable[tuple[Verdict, int]], bins: int = 5) -> list[dict[str, Any]]:
-    """Count outcomes and errors along the length of traces.
-
-    Args:
-        verdicts: Verdicts, each with the length of its trace in characters.
-        bins: Number of parts of equal length for each trace.
-
-    Returns:
-        For each part: ``asserted`` and ``matched`` mentions, and wrong ones by kind of error.
-    """
+    """Count asserted, matched and wrong mentions (by error) in ``bins`` equal parts of traces of these lengths."""
     rows: list[dict[str, Any]] = [{"asserted": 0, "matched": 0, **dict.fromkeys(ERRORS, 0)} for _ in range(bins)]
     for verdict, length in verdicts:
         for mention in verdict.mentions:

@@ -398,14 +398,7 @@ def read_scores(source: str | Path) -> ScoreSet:
 
 
 def find_scores(source: str | Path) -> Path:
-    """Return the path of a file of scores.
-
-    Args:
-        source: A folder of scores, a run with one such folder, or the file itself.
-
-    Raises:
-        ScoreError: There are no finished scores, or those of several judges.
-    """
+    """Return the path of the only file of scores in a folder of scores or a run, or the file itself."""
     path = Path(source)
     if path.is_file():
         return path

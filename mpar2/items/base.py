@@ -80,14 +80,7 @@ class ItemSet:
         return names | {"items": len(self.items), "file": self.source.name}
 
     def first(self, count: int | None) -> ItemSet:
-        """Return the first items.
-
-        Args:
-            count: Number of items; None for all.
-
-        Raises:
-            ItemsError: ``count`` is below 1.
-        """
+        """Return the set of the first ``count`` items (None: all), with its own fingerprint."""
         if count is None or count >= len(self.items):
             return self
         if count < 1:

@@ -101,11 +101,7 @@ def pair_mentions(first: Sequence[Mention], second: Sequence[Mention]) -> list[t
 
 
 def compare_scores(first: Sequence[TraceScore], second: Sequence[TraceScore], **options: Any) -> Agreement:
-    """Compute the agreement of two score sets of one run, with intervals clustered by clip.
-
-    Raises:
-        ScoreError: The two have no scored trace in common, or come from different runs.
-    """
+    """Compute the agreement of two score sets of one run, with intervals clustered by clip."""
     second_scores = {score.key: score for score in second}
     pairs, left_out = [], len({s.key for s in second} - {s.key for s in first})
     for score in first:

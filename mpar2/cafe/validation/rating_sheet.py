@@ -207,11 +207,7 @@ def read_ratings(path: str | Path) -> Ratings:
 
 
 def rate_judge(ratings: Ratings, scores: Sequence[TraceScore], **options: Any) -> RatingsReport:
-    """Compare a judge with a person; intervals are clustered by clip.
-
-    Raises:
-        ScoreError: No rated mention is among the scores.
-    """
+    """Compare a judge's scores with a person's ratings; intervals are clustered by clip."""
     by_unit: dict[str, tuple[str, str]] = {}
     for score in scores:
         if isinstance(score.outcome, Verdict):
