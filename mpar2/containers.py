@@ -39,12 +39,16 @@ _OGG_CODECS = ((b"OpusHead", "opus"), (b"\x01vorbis", "vorbis"), (b"\x7fFLAC", "
 
 @dataclass
 class Piece:
-    """One recording: its byte ranges, the number of samples that its own header declares, and notes about it."""
+    """One recording: its byte ranges, the number of samples that its own header declares, and notes about it.
+
+    ``cut`` if its container declares more bytes than there are.
+    """
 
     kind: str
     ranges: list[tuple[int, int]]  # start, stop
     promised: int | None = None
     codec: str | None = None
+    cut: bool = False
     notes: list[str] = field(default_factory=list)
 
 
@@ -231,7 +235,9 @@ def _zeros_end(data: bytes, at: int) -> int:
 
 def _split_whole(data: bytes, kind: str, start: int) -> tuple[list[Piece], int]:
     """Return the end of one recording, as far as its structure shows it without decoding."""
-    return [], max(start + 1, min(len(data), _ENDS[kind](data, start)))
+    declared = _ENDS[kind](data, start)
+    end = max(start + 1, min(len(data), declared))
+    return [Piece(kind, [(start, end)], cut=kind == "matroska" and declared > len(data))], end
 
 
 def _next_start(data: bytes, at: int) -> int:
@@ -289,9 +295,11 @@ def _aac_end(data: bytes, start: int) -> int:
         if (frame := _adts_frame(data, at)) is None:
             break
         at += frame.size
-    # the decoder tolerates damage: only another recording ends this one
-    following = _following(data, at)[0]
-    return at if following and following[0] != "aac" else len(data)
+    # the decoder tolerates damage: another recording ends this one, or what holds no frame
+    if (following := _following(data, at)[0]) is not None and following[0] != "aac":
+        return at
+    syncs = zip(_SYNC.finditer(data, at), range(_MAX_HEADERS), strict=False)
+    return len(data) if any(_kind_at(data, match.start()) == "aac" for match, _ in syncs) else at
 
 
 def _matroska_end(data: bytes, start: int) -> int:

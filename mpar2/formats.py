@@ -4,8 +4,8 @@ The kind of a file follows from its structure (:mod:`mpar2.containers`), never i
 
 =====================================  ==========================================================
 wav, flac, mp3, ogg (Vorbis, Opus)     libsndfile
-mp4/m4a, aac (ADTS), webm/Matroska     FFmpeg through PyAV >= 17.1, with a given demuxer, with a closed list of
-                                       codecs and no protocol: FFmpeg never probes, opens or fetches anything else
+mp4/m4a, aac (ADTS), webm/Matroska,    FFmpeg through PyAV >= 17.1, with a given demuxer, with a closed list of
+mp3 that declares no length            codecs and no protocol: FFmpeg never probes, opens or fetches anything else
 =====================================  ==========================================================
 
 Headers may be false: 110 kB of FLAC unpack into 230 MB, a FLAC that declares 1000 samples may hold a minute, a
@@ -174,9 +174,10 @@ def _decode_piece(
 ) -> Iterator[Block]:
     if piece.codec == "speex":
         raise AudioError("the audio is encoded as 'speex', which is not accepted: export it as wav, flac or opus")
-    if piece.kind in ("wav", "flac", "mp3", "ogg") and piece.codec != "flac":
+    estimated = piece.kind == "mp3" and piece.promised is None  # libsndfile stops at the length it estimates
+    if piece.kind in ("wav", "flac", "mp3", "ogg") and piece.codec != "flac" and not estimated:
         return _with_libsndfile(file, piece, limits, warn, last=last)
-    return _with_ffmpeg(file, piece.kind, limits, warn)
+    return _with_ffmpeg(file, piece, limits, warn)
 
 
 def _truncation_warning(held_s: float, declared_s: float | None = None) -> str:
@@ -252,7 +253,8 @@ def _with_libsndfile(
         if lost:
             warn(f"the file is damaged: {lost / rate:.2f} s of it are lost, silence stands in their place")
         broken = not lost
-    if frames == 0 and (broken or header.frames or header.holds_more):
+    cut = kind == "ogg" and last and not _ogg_is_complete(file)
+    if frames == 0 and (broken or header.frames or header.holds_more or cut):
         raise AudioError("the file is damaged or cut off: nothing could be decoded; record or export it again")
     # Compare the decoded length with the declared one.
     slack = 2304 if kind == "mp3" else 0  # encoder delay and padding, not declared by every encoder
@@ -261,7 +263,7 @@ def _with_libsndfile(
     elif declared is not None and header.frames is not None and frames > declared:
         actual = f"the file holds {frames / rate:.1f} s"
         warn(f"the header is wrong: it promises {declared / rate:.1f} s, {actual}; all is used")
-    elif kind == "ogg" and last and frames and not _ogg_is_complete(file):
+    elif cut and frames:
         warn(_truncation_warning(frames / rate))
 
 
@@ -408,14 +410,14 @@ def _ogg_is_complete(file: BinaryIO) -> bool:
 
 # --- FFmpeg -----------------------------------------------------------------------------------------------------
 
-_DEMUXERS = {"ogg": "ogg", "mp4": "mp4", "aac": "aac", "matroska": "matroska"}
+_DEMUXERS = {"mp3": "mp3", "ogg": "ogg", "mp4": "mp4", "aac": "aac", "matroska": "matroska"}
 _CODECS = ("aac", "mp3", "mp3float", "opus", "libopus", "vorbis", "flac")  # no ALAC: a frame may declare 512 MB
 _MAX_MP4_PACKETS = 2_000_000  # FFmpeg allocates an index entry for each before reading any
 _MAX_BAD_PACKETS = 100
 
 
-def _with_ffmpeg(file: BinaryIO, kind: str, limits: Limits, warn: Callable[[str], None]) -> Iterator[Block]:
-    av = _import_av()
+def _with_ffmpeg(file: BinaryIO, piece: Piece, limits: Limits, warn: Callable[[str], None]) -> Iterator[Block]:
+    av, kind = _import_av(), piece.kind
     if kind == "mp4":
         _check_mp4_tables(file)
     file.seek(0)
@@ -470,7 +472,7 @@ def _with_ffmpeg(file: BinaryIO, kind: str, limits: Limits, warn: Callable[[str]
                 yield Block(rate, samples)
     if frames == 0:
         raise AudioError(broken)
-    if errors or (declared_s is not None and seconds < 0.95 * declared_s - 0.2):
+    if errors or piece.cut or (declared_s is not None and seconds < 0.95 * declared_s - 0.2):
         warn(_truncation_warning(seconds, declared_s if declared_s and declared_s > seconds + 0.05 else None))
 
 

@@ -36,14 +36,23 @@ def encode_av(
     hz: float = 440.0,
     start: float = 0.0,
     video: bool = False,
+    quality: float | None = None,
     **options,
 ):
-    """A phone's or a browser's recording: stereo, 440 Hz; its clock begins at ``start`` seconds."""
+    """A phone's or a browser's recording: stereo, 440 Hz; its clock begins at ``start`` seconds.
+
+    ``quality`` makes the bitrate vary.
+    """
     first = round(start * rate)
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=container, options=options) as out:
         stream = out.add_stream(codec, rate=rate)
         stream.layout = "stereo"
+        if quality is not None:
+            stream.codec_context.qscale, stream.codec_context.global_quality = (
+                True,
+                round(118 * quality),
+            )  # FF_QP2LAMBDA
         if video:
             picture = out.add_stream("mpeg4", rate=10)
             picture.width, picture.height, picture.pix_fmt = 64, 64, "yuv420p"

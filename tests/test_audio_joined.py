@@ -15,6 +15,13 @@ def pair(kind: str, subtype: str | None = None, rate: int = 48_000) -> tuple[byt
     return encode(tone(2.0, rate, 440), rate, kind, subtype), encode(tone(2.0, rate, 880), rate, kind, subtype)
 
 
+def mp3_without_header(hz: float) -> bytes:
+    """Two seconds by LAME's variable bitrate; the frame that declares the length is cut off."""
+    whole = encode_av("mp3", "libmp3lame", hz=hz, id3v2_version="0", quality=2)
+    second = whole.index(whole[:2], 4)
+    return whole[second:]
+
+
 def halves(clip: Clip) -> tuple[float, float]:
     middle = len(clip.samples) // 2
     return pitch(Clip(clip.samples[: middle - 2000])), pitch(Clip(clip.samples[middle + 2000 :]))
@@ -118,6 +125,35 @@ def test_an_estimate_is_no_promise() -> None:
     cover = cover[: 10 + (3 << 14) + (0x54 << 7)].ljust(10 + (3 << 14) + (0x54 << 7), b"\0")
     clip = load_clip(cover + data[at:])
     assert clip.seconds == pytest.approx(2.0, abs=0.1) and clip.warnings == ()
+
+
+def test_an_mp3_whose_bitrate_varies_and_that_declares_no_length_is_used_whole() -> None:
+    """Its length, estimated from its first frames, is a fifth."""
+    parts = [mp3_without_header(hz) for hz in (440, 880)]
+    clip = load_clip(parts[0] + parts[1])
+    assert clip.seconds == pytest.approx(4.0, abs=0.2) and clip.warnings == ()
+    assert halves(clip) == (pytest.approx(440, abs=4), pytest.approx(880, abs=4))
+
+
+def test_a_video_that_is_cut_off_is_told() -> None:
+    """The duration of its header may be that of the picture; the size of the segment is that of the file."""
+    data = encode_av("matroska", "aac", 4.0, video=True)
+    clip = load_clip(data[: len(data) * 6 // 10])
+    assert clip.seconds < 3.5 and "cut off" in clip.warnings[0]
+    assert load_clip(data).warnings == ()
+
+
+def test_a_form_around_an_aac_is_no_damage() -> None:
+    data = encode_av("adts", "aac")
+    clip = load_clip(b"--X\r\nContent-Type: audio/aac\r\n\r\n" + data + b"\r\n--X--\r\n")
+    assert clip.seconds == pytest.approx(2.0, abs=0.1) and clip.warnings == ()
+    damaged = data[:6000] + bytes(range(1, 200)) + data[6500:]
+    assert "damaged" in load_clip(damaged).warnings[0]
+
+
+def test_an_ogg_of_headers_alone_is_cut_off() -> None:
+    data = encode(tone(2.0), kind="OGG")
+    assert "cut off" in refused(data[:4400])
 
 
 def test_an_empty_recording_is_not_its_comment() -> None:
