@@ -1,8 +1,10 @@
 """Train smoke recipes on two CPU processes, by DDP or by FSDP2, through the code of accelerate.
 
 Run as ``torchrun --nproc-per-node 2 testing/sharded.py OUT [CASE ...]``. Each case of ``CASES`` is a GRPO or SFT
-training of two steps, and writes its log to ``OUT/ddp/CASE`` and ``OUT/fsdp/CASE``. Only accelerate's distributed type
-is overridden, because it allows FSDP on accelerators only, while PyTorch shards on CPUs too.
+training of two steps, and writes its log to ``OUT/ddp/CASE`` and ``OUT/fsdp/CASE``. The sharded trainings of
+``RESUMED`` are then copied to ``OUT/undisturbed/CASE``, and resumed from the checkpoint of their first step. Only
+accelerate's distributed type is overridden, because it allows FSDP on accelerators only, while PyTorch shards on CPUs
+too.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ CASES = {  # name -> (method, recipe, overrides)
     "papo": ("grpo", "ablation-papo", []),
     "sft": ("sft", "qwen2.5-omni-7b", []),
 }
+RESUMED = ("lora", "all-weights", "sft")
 
 
 def force_fsdp() -> None:
@@ -49,6 +52,7 @@ def main(out: Path, names: list[str]) -> None:
         out: Output folder.
         names: Names of cases; empty runs all.
     """
+    import torch
     from accelerate.state import AcceleratorState, PartialState
     from accelerate.utils import DistributedType
 
@@ -77,6 +81,18 @@ def main(out: Path, names: list[str]) -> None:
             train(method, load_recipe(recipe, ["smoke=true", *overrides]), out / strategy / name)
             AcceleratorState._reset_state()
             PartialState._shared_state["distributed_type"] = DistributedType.MULTI_CPU  # reset for the next training
+    for name in [name for name in RESUMED if name in (names or CASES)]:
+        os.environ.pop("FSDP_TRANSFORMER_CLS_TO_WRAP", None)
+        method, recipe, overrides = CASES[name]
+        folder = out / "fsdp" / name
+        if rank == "0":
+            shutil.copytree(folder, out / "undisturbed" / name)
+            for unwritten in ("checkpoint-2", "adapter", "model"):
+                shutil.rmtree(folder / unwritten, ignore_errors=True)
+        torch.distributed.barrier()  # every process looks for the last checkpoint
+        train(method, load_recipe(recipe, ["smoke=true", *overrides]), folder, resume=True)
+        AcceleratorState._reset_state()
+        PartialState._shared_state["distributed_type"] = DistributedType.MULTI_CPU
 
 
 if __name__ == "__main__":
