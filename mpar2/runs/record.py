@@ -19,6 +19,7 @@ fields are dropped.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from itertools import pairwise
@@ -164,7 +165,8 @@ def _numbers(value: Any) -> dict[str, Any]:
             budget -= len(inner)
             if budget < 0:
                 raise ValueError(f"has more than {_MAX_NUMBERS:,} numbers")
-            stack.extend((element, depth + 1) for element in inner)
+            if not _are_numbers(inner):
+                stack.extend((element, depth + 1) for element in inner)
         elif isinstance(inner, str):
             _text(MAX_LABEL_CHARS)(inner)
         elif not (inner is None or isinstance(inner, bool) or is_number(inner)):
@@ -181,6 +183,12 @@ def _warnings(value: Any) -> list[str] | None:
 def is_number(value: Any, limit: float = 1e300) -> bool:
     """Return whether a value is a number, not a bool, below a limit; NaN is none."""
     return type(value) in (int, float) and abs(value) < limit
+
+
+def _are_numbers(values: list[Any]) -> bool:
+    """Return whether a list holds numbers alone; several times faster than a check of each."""
+    in_bounds = bool(values) and set(map(type, values)) <= {int, float} and -1e300 < min(values) <= max(values) < 1e300
+    return in_bounds and not any(map(math.isnan, values))
 
 
 _LABEL, _TEXT = _text(MAX_LABEL_CHARS), _text(MAX_TEXT_CHARS)
