@@ -28,7 +28,7 @@ __all__ = ["BUSY", "read_upload", "values_of"]
 
 BUSY = 2  # concurrent requests
 _BOUNDS = Bounds(cpu_s=30, wall_s=600, memory_bytes=700_000_000)
-_NICE = 5
+_NICE = 10
 _MOST_RUNS = 8  # of one page
 _pool = Pool("-P", "-m", "pages.analysis_process", busy=BUSY, quiet=False)
 

@@ -9,7 +9,7 @@
 * waiting requests beyond one visitor's share of the queue, or sessions beyond one visitor's share of kept state.
 
 A visitor is an address if the app is public, and a session if it is local. Responses to frequent visitors of a public
-app are delayed (:class:`Pace`), because refusals also take time of the process that runs the models.
+app are delayed (:class:`pages.limits.Pace`), because refusals also take time of the process that runs the models.
 :func:`refuse_downloads` keeps Gradio from fetching addresses in place of files. :func:`word_input_errors` adds messages
 to Gradio's own refusals.
 """
@@ -19,7 +19,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
-import math
 import os
 import re
 import secrets
@@ -29,7 +28,7 @@ from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from pages.limits import visitor_of
+from pages.limits import Pace, visitor_of
 from pages.line import events_of, share_of_line
 from pages.results import RESULT_BYTES
 
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 
     from pages.services import Services
 
-__all__ = ["Gate", "Pace", "UploadShares", "host_is_local", "refuse_downloads", "word_input_errors"]
+__all__ = ["Gate", "UploadShares", "host_is_local", "refuse_downloads", "word_input_errors"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -133,43 +132,6 @@ class SessionShares:
             return None
 
 
-class Pace:
-    """Rate limiter that delays the requests of frequent visitors.
-
-    A visitor may send ``per_s`` units per second, and ``burst`` units at once. Further requests are delayed, by
-    ``longest_s`` at most. Not thread-safe.
-
-    Args:
-        per_s: Units per second.
-        burst: Units at once.
-        longest_s: Longest delay, in seconds.
-        clock: Monotonic clock, in seconds.
-    """
-
-    def __init__(
-        self, per_s: float, burst: float, longest_s: float, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._per_s, self._burst_s, self._longest_s, self._clock = per_s, burst / per_s, longest_s, clock
-        self._due: OrderedDict[str, float] = OrderedDict()  # time at which all units of a visitor are paid for
-
-    def wait_s(self, visitor: str, units: float) -> float:
-        """Count a request.
-
-        Args:
-            visitor: Address of the sender.
-            units: Cost of the request: 0.1 for reading; else 1, and 1 for each megabyte.
-
-        Returns:
-            Delay in seconds.
-        """
-        now = self._clock()
-        due = max(self._due.pop(visitor, -math.inf), now - self._burst_s)
-        self._due[visitor] = due = min(due + units / self._per_s, now + self._longest_s)
-        while len(self._due) > _MOST_VISITORS:
-            self._due.popitem(last=False)
-        return max(0.0, due - now)
-
-
 class Gate:
     """The middleware. It reads ``services`` and the queue of the app behind it."""
 
@@ -248,7 +210,7 @@ class Gate:
 
 
 def _units(request: Any) -> float:
-    """Return the cost of a request for :class:`Pace`: one, and one for each announced megabyte."""
+    """Return the cost of a request for :class:`pages.limits.Pace`: one, and one for each announced megabyte."""
     size = request.headers.get("content-length", "")
     return 1.0 + (min(int(size), 10**9) / 1e6 if size.isdecimal() else 0.0)
 

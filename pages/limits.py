@@ -7,6 +7,7 @@ each error names the limit and the remedy.
 from __future__ import annotations
 
 import ipaddress
+import math
 import os
 import threading
 import time
@@ -18,7 +19,7 @@ from typing import Any
 from mpar2.errors import MPAR2Error
 from mpar2.question import MAX_CHOICE_CHARS, MAX_CHOICES, MAX_QUESTION_CHARS
 
-__all__ = ["LimitError", "RunCounter", "VisitorLimits", "session_of", "visitor_of"]
+__all__ = ["LimitError", "Pace", "RunCounter", "VisitorLimits", "session_of", "visitor_of"]
 
 _WINDOW_S = 3600.0
 _MOST_VISITORS = 10_000  # remembered at once; the least recent one is dropped first
@@ -92,6 +93,43 @@ class RunCounter:
             self._starts.move_to_end(visitor)
             while len(self._starts) > _MOST_VISITORS:
                 self._starts.popitem(last=False)
+
+
+class Pace:
+    """Rate limiter that delays the requests of frequent visitors.
+
+    A visitor may send ``per_s`` units per second, and ``burst`` units at once. Further requests are delayed, by
+    ``longest_s`` at most. Not thread-safe.
+
+    Args:
+        per_s: Units per second.
+        burst: Units at once.
+        longest_s: Longest delay, in seconds.
+        clock: Monotonic clock, in seconds.
+    """
+
+    def __init__(
+        self, per_s: float, burst: float, longest_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._per_s, self._burst_s, self._longest_s, self._clock = per_s, burst / per_s, longest_s, clock
+        self._due: OrderedDict[str, float] = OrderedDict()  # time at which all units of a visitor are paid for
+
+    def wait_s(self, visitor: str, units: float) -> float:
+        """Count a request.
+
+        Args:
+            visitor: Address of the sender.
+            units: Cost of the request; 0 asks for the present delay.
+
+        Returns:
+            Delay in seconds.
+        """
+        now = self._clock()
+        due = max(self._due.pop(visitor, -math.inf), now - self._burst_s)
+        self._due[visitor] = due = min(due + units / self._per_s, now + self._longest_s)
+        while len(self._due) > _MOST_VISITORS:
+            self._due.popitem(last=False)
+        return max(0.0, due - now)
 
 
 def session_of(request: Any) -> str:

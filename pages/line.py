@@ -3,6 +3,9 @@
 Gradio has a queue ("line") for each kind of work (models, judges, analysis, decoding) and serves it first come, first
 served, so that a visitor with ten requests gets ten times as much as a visitor with one. :func:`take_turns` replaces
 this order. A visitor is an address if the app is public, and a session if it is local.
+
+Work beside the models (analysis, decoding) takes processor time from them. A visitor who asks for much of it rests
+while others use the models (:class:`pages.limits.Pace`).
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pages.limits import visitor_of
+from pages.limits import Pace, visitor_of
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["Turns", "ahead_of", "events_of", "share_of_line", "take_turns"]
 
 _MODELS = "engine"  # the queue of comparisons
+_BESIDE = frozenset({"analysis", "decoding"})  # queues of work beside the models
+_BESIDE_PER_S, _BESIDE_BURST_S, _BESIDE_REST_S = 0.2, 5.0, 120.0  # a visitor's seconds of it: per second, at once
 _SHARE = 8  # waiting requests of one visitor; a page sends two or three at a time
 _AT_ONCE = 8  # one visitor may use 1 / _AT_ONCE of a queue's concurrency, at least one slot
 _MOST_VISITORS = 10_000
@@ -55,10 +60,12 @@ class Turns:
 
     Args:
         visitor: Returns the name of an event's visitor.
+        clock: Monotonic clock, in seconds.
     """
 
-    def __init__(self, visitor: Callable[[Any], str]) -> None:
+    def __init__(self, visitor: Callable[[Any], str], clock: Callable[[], float] = time.monotonic) -> None:
         self._visitor = visitor
+        self._beside = Pace(_BESIDE_PER_S, _BESIDE_BURST_S, _BESIDE_REST_S, clock)
         self._lines: dict[str, _Line] = {}
 
     def order(self, line: str, waiting: Iterable[Any]) -> list[Any]:
@@ -79,7 +86,14 @@ class Turns:
         state.arrivals = arrivals
         return [event for _, _, event in sorted(keys, key=lambda key: key[:2])]
 
-    def begin(self, line: str, waiting: Iterable[Any], running: Iterable[Any], limit: int | None) -> Any | None:
+    def begin(
+        self,
+        line: str,
+        waiting: Iterable[Any],
+        running: Iterable[Any],
+        limit: int | None,
+        computing: Iterable[Any] = (),
+    ) -> Any | None:
         """Choose the next event to run.
 
         Args:
@@ -87,14 +101,17 @@ class Turns:
             waiting: Its waiting events.
             running: Its running events.
             limit: Concurrency limit of the queue; None has no limit.
+            computing: The events that use the models or wait for them.
 
         Returns:
-            The event; None if every waiting visitor already runs the most requests that one visitor may.
+            The event; None if every waiting visitor already runs the most requests that one visitor may, or rests.
         """
         visitor_limit, at_work = max(1, (limit or 80) // _AT_ONCE), Counter(map(self._visitor, running))
+        at_models = set(map(self._visitor, computing))
         for event in self.order(line, waiting):
             visitor, state = self._visitor(event), self._line(line)
-            if at_work[visitor] < visitor_limit:
+            rests = line in _BESIDE and at_models - {visitor} and self._beside.wait_s(visitor, 0.0)
+            if at_work[visitor] < visitor_limit and not rests:
                 start = max(state.arrivals.pop(id(event)), state.ends.get(visitor, 0.0))
                 state.now = max(state.now, start)
                 state.charged_s[id(event)] = state.mean_s
@@ -112,6 +129,8 @@ class Turns:
             others: The waiting and running events.
         """
         state, visitor = self._line(line), self._visitor(event)
+        if line in _BESIDE:
+            self._beside.wait_s(visitor, seconds)
         more = seconds - state.charged_s.pop(id(event), 0.0)
         self._stand(state, visitor, state.ends.get(visitor, state.now) + more)
         state.now += seconds / len({visitor, *map(self._visitor, others)})
@@ -145,7 +164,9 @@ def take_turns(demo: gr.Blocks) -> None:
             line = queue.event_queue_per_concurrency_id[name]
             if not line.queue or line.current_concurrency >= (line.concurrency_limit or math.inf):
                 continue
-            event = turns.begin(name, line.queue, _running(demo, name), line.concurrency_limit)
+            event = turns.begin(
+                name, line.queue, _running(demo, name), line.concurrency_limit, events_of(demo, _MODELS)
+            )
             if event is not None:
                 line.queue.remove(event)
                 line.queue[:] = turns.order(name, line.queue)  # Gradio reports ranks to clients by this order
@@ -165,11 +186,12 @@ def take_turns(demo: gr.Blocks) -> None:
     queue.get_events, queue.sleep_when_free = get_events, _LOOK_S
 
 
-def events_of(demo: gr.Blocks) -> Iterator[Any]:
-    """Yield the waiting and running events."""
-    for name, line in list(demo._queue.event_queue_per_concurrency_id.items()):
-        yield from list(line.queue)
-        yield from _running(demo, name)
+def events_of(demo: gr.Blocks, name: str | None = None) -> Iterator[Any]:
+    """Yield the waiting and running events, of one queue or of all."""
+    for line_name, line in list(demo._queue.event_queue_per_concurrency_id.items()):
+        if name in (None, line_name):
+            yield from list(line.queue)
+            yield from _running(demo, line_name)
 
 
 def ahead_of(demo: gr.Blocks, session: str) -> int:

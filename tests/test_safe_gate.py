@@ -18,7 +18,8 @@ import pytest
 
 from mpar2.engines.transformers import TransformersEngine
 from mpar2.formats import Limits
-from pages.gate import BODY_BYTES, Pace, SessionShares, UploadShares, host_is_local
+from pages.gate import BODY_BYTES, SessionShares, UploadShares, host_is_local
+from pages.limits import Pace
 from pages.line import events_of
 from pages.services import Offer, Services, Uploads
 from testing.hostile.sounds import good_wav

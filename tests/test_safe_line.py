@@ -115,6 +115,26 @@ def test_one_visitor_has_a_part_of_the_places_at_work() -> None:
     assert Counter(event.visitor for event in running) == {"silent": 2, "other": 1} and len(waiting) == 6
 
 
+@pytest.mark.parametrize("line", ["analysis", "decoding"])
+def test_who_asks_for_much_work_beside_the_models_rests_while_others_use_them(line: str) -> None:
+    now = [0.0]
+    turns = Turns(lambda event: event.visitor, clock=lambda: now[0])
+    hostile, others = _event("hostile", line=line), [_event("honest")]
+    done = 0.0
+    for second in range(600):
+        now[0] = float(second)
+        if turns.begin(line, [hostile], [], 2, others) is not None:
+            turns.end(line, hostile, 1.0, [])
+            done += 1.0
+    assert 100 <= done <= 130, "a fifth of the time, and five seconds at once"
+    honest = _event("honest", 600.0, line)
+    assert turns.begin(line, [hostile, honest], [], 2, others) is honest, "served at once"
+    for unused in ([], [_event("hostile")]):
+        assert turns.begin(line, [hostile], [], 2, unused) is hostile, "nobody else needs the processor"
+        turns.end(line, hostile, 1.0, [])
+    assert turns.begin("judge", [hostile], [], 16, others) is hostile, "waits for somebody else's server"
+
+
 def test_every_line_of_the_app_takes_turns() -> None:
     """The queue of Gradio itself: a place that is told is the place that is served."""
     gr = pytest.importorskip("gradio")
@@ -131,7 +151,7 @@ def test_every_line_of_the_app_takes_turns() -> None:
     for line in ("engine", "decoding"):
         lines[line].queue.extend([_event("many", 0.0, line), _event("many", 1.0, line), _event("one", 2.0, line)])
     assert (ahead_of(demo, "many"), ahead_of(demo, "one"), ahead_of(demo, "nobody")) == (0, 1, 3)
-    assert len(list(events_of(demo))) == 6
+    assert len(list(events_of(demo))) == 6 and len(list(events_of(demo, "decoding"))) == 3
 
     async def served() -> list[tuple[str, str]]:
         order = []
