@@ -27,9 +27,9 @@ from typing import Any
 import httpx
 import psutil
 
-from benchmarks.load import start_app, wait_for
+from benchmarks.load import memory_mb, start_app, wait_for
 from testing.hostile.sounds import good_wav, hostile_sounds, write_sounds
-from testing.hostile.uploads import hostile_uploads, write_uploads
+from testing.hostile.uploads import good_upload, hostile_uploads, write_uploads
 from testing.hostile.worker import Report, examine
 
 LIMIT_MB, LIMIT_S = 300, 10.0
@@ -94,9 +94,11 @@ def _app(seed: int, odd_values: int, every: int) -> int:
         stranger = _Stranger(url, wait_for(url, app))
         for _ in range(5):
             stranger.ask(good_wav())  # load the models and all libraries before measuring
+        with tempfile.TemporaryDirectory() as folder:
+            stranger.bring(good_upload(Path(folder)).read_bytes(), "good.zip")
         # Memory is compared with that of the warm app.
         process = psutil.Process(app.pid)
-        before, most, slowest = _megabytes(process), 0.0, 0.0
+        before, most, slowest = memory_mb(process)[1], 0.0, 0.0
         counts: Counter[str] = Counter()
         for kind, name, attempt in islice(_attempts(stranger, seed, odd_values), 0, None, every):
             start = time.monotonic()
@@ -106,7 +108,7 @@ def _app(seed: int, odd_values: int, every: int) -> int:
                 outcome, message = "connection", f"{type(error).__name__}: {error}"
             seconds = time.monotonic() - start
             counts[f"{kind}, {outcome}"] += 1
-            most, slowest = max(most, _megabytes(process)), max(slowest, seconds)
+            most, slowest = max(most, memory_mb(process)[1]), max(slowest, seconds)
             # A refusal without a message is a failure, and so is an unexpected error of the app.
             silent = not message.strip()
             if outcome == "connection" or seconds > APP_LIMIT_S or silent or "on our side" in message:
@@ -117,7 +119,7 @@ def _app(seed: int, odd_values: int, every: int) -> int:
                 break
         # The app must still work after all attempts.
         answered = app.poll() is None and stranger.ask(good_wav())[0] == "used"
-        after = _megabytes(process) if app.poll() is None else 0.0
+        after = memory_mb(process)[1] if app.poll() is None else 0.0
     finally:
         app.terminate()
         app.wait(30)
@@ -133,17 +135,6 @@ def _app(seed: int, odd_values: int, every: int) -> int:
     return len(failures) + (not answered)
 
 
-def _megabytes(process: psutil.Process) -> float:
-    """Return the memory of the app and its child processes, in MB."""
-    total = 0
-    for child in (process, *process.children(recursive=True)):
-        try:
-            total += child.memory_info().rss
-        except psutil.NoSuchProcess:
-            continue
-    return total / 1e6
-
-
 class _Stranger:
     """API client of the app, with another visitor's address (by the proxy's header) for each request."""
 
@@ -154,6 +145,12 @@ class _Stranger:
         self.number = 0
         reason = next(d for d in self.dependencies if d["api_name"] == "reason")
         self.models = [self.components[number]["props"].get("value") for number in reason["inputs"]]
+        (self.reads,) = (
+            dependency["id"]
+            for dependency in self.dependencies
+            for target, event in dependency["targets"]
+            if event == "upload" and self.components[target]["props"].get("elem_id") == "run-file"
+        )
 
     def headers(self) -> dict[str, str]:
         self.number += 1
@@ -176,6 +173,11 @@ class _Stranger:
             return "refused", reply.text
         text = self.client.get(f"/gradio_api/call/reason/{reply.json()['event_id']}").text
         return ("used", text) if '"tokens"' in text else ("refused", text.rsplit("data: ", 1)[-1].strip(' \n"nul'))
+
+    def bring(self, data: bytes, name: str) -> tuple[str, str]:
+        """Upload a run to the Analysis tab, and return (outcome, reply)."""
+        file = self.upload(data, name)
+        return ("refused", file) if isinstance(file, str) else self.join(self.reads, [file])
 
     def join(self, fn: int, values: Any, **fields: Any) -> tuple[str, str]:
         """Call a handler of the page through the queue, and return (outcome, reply)."""
@@ -215,22 +217,9 @@ def _attempts(stranger: _Stranger, seed: int, odd_values: int) -> Iterator[tuple
         if sound.size is not None:
             data += bytes(min(sound.size, 25_000_000) - len(data))
         yield "recording", sound.name, lambda data=data, sound=sound: stranger.ask(data, sound.name)
-    (reads,) = (
-        dependency["id"]
-        for dependency in stranger.dependencies
-        for target, event in dependency["targets"]
-        if event == "upload" and stranger.components[target]["props"].get("elem_id") == "run-file"
-    )
     for upload in hostile_uploads(seed, odd_values):
         data = upload.make()
-
-        def attempt(data: bytes = data, name: str = upload.name) -> tuple[str, str]:
-            file = stranger.upload(data, name)
-            if isinstance(file, str):
-                return "refused", file
-            return stranger.join(reads, [file])
-
-        yield "run", upload.name, attempt
+        yield "run", upload.name, lambda data=data, upload=upload: stranger.bring(data, upload.name)
     rng = random.Random(seed)
     good = stranger.upload(good_wav())
     for dependency in stranger.dependencies:

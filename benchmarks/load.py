@@ -293,7 +293,7 @@ def wait_for(url: str, app: subprocess.Popen[bytes]) -> dict[str, Any]:
     raise SystemExit("the app did not start")
 
 
-def _memory_mb(app: psutil.Process) -> tuple[float, float]:
+def memory_mb(app: psutil.Process) -> tuple[float, float]:
     """Return the memory of the app alone, and with its child processes, in MB; shared pages count once (Linux: PSS)."""
     sizes = [_physical(app)]
     for process in app.children(recursive=True):
@@ -345,7 +345,7 @@ def main(arguments: list[str] | None = None) -> int:
                 thread.start()
             # Memory is sampled during the load, to compare its start with its end.
             while any(thread.is_alive() for thread in threads):
-                memory.append((time.monotonic() - start, *_memory_mb(process)))
+                memory.append((time.monotonic() - start, *memory_mb(process)))
                 time.sleep(0.5)
         status = app.poll()
         with httpx.Client(base_url=url, timeout=_START_S) as client:  # with an empty queue, a visitor is served at once
