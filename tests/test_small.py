@@ -35,6 +35,7 @@ from training.small.align import adapt, imagined_scene, teach
 from training.small.build import small_processor, small_thinker
 from training.small.ears import fit_readout, heard_events, load_tower_of, measure_ears
 from training.small.english import HELD_OUT, own_chats, perplexity
+from training.small.distil import Piece, distil
 from training.small.frames import COLUMNS, columns_of, frame_basis, frame_targets, simulated_targets
 from training.small.lessons import LESSONS, NOTHING, chain_turns, naming_turns, reasoned_turns, time_turns
 from training.small.stage import run_stage
@@ -260,7 +261,8 @@ def _fit(out, steps, stop_at=None, **options):
         loss.backward()
         return loss.item()
 
-    row = run_stage({"weight": weight}, gradients, out, steps=steps, lr=0.05, window=5, **options)
+    optimizer = torch.optim.AdamW([weight], lr=0.05)
+    row = run_stage({"weight": weight}, gradients, out, steps=steps, optimizer=optimizer, window=5, **options)
     return weight.detach(), row
 
 
@@ -276,10 +278,11 @@ def test_a_stage_that_was_killed_ends_as_one_that_was_not(tmp_path):
 
 def test_a_stage_stops_when_nothing_is_gained_and_refuses_another_state(tmp_path):
     weight = torch.nn.Parameter(torch.zeros(1))
-    row = run_stage({"w": weight}, lambda step: 1.0, tmp_path, steps=500, lr=0.1, window=5)
+    optimizer = torch.optim.AdamW([weight], lr=0.1)
+    row = run_stage({"w": weight}, lambda step: 1.0, tmp_path, steps=500, optimizer=optimizer, window=5)
     assert row["stopped"] == "no gain" and row["step"] < 100
     with pytest.raises(ValueError, match="another training"):
-        run_stage({"v": weight}, lambda step: 0.0, tmp_path, steps=500, lr=0.1)
+        run_stage({"v": weight}, lambda step: 0.0, tmp_path, steps=500, optimizer=optimizer)
 
 
 def named(text: str) -> set[str]:
@@ -377,6 +380,23 @@ def test_a_layer_is_added_that_predicts_times_and_the_projection_speaks_in_the_b
     said = heard @ readout["readout.weight"].T + readout["readout.bias"]
     with torch.no_grad():
         assert torch.allclose(tower.proj(heard), said @ torch.from_numpy(basis), atol=1e-3)
+
+
+    # The tower is continued with a teacher's scores; what reads it stays.
+    rng = np.random.default_rng(0)
+    pieces = [
+        Piece(rng.normal(0, 0.3, (80, n)).astype(np.float16), rng.random((n // 24 + 1, 521)).astype(np.float16), f"{n}/x")
+        for n in (40, 300, 1000)
+    ]
+    probabilities = np.eye(len(LABELS), dtype=np.float32)[:3]
+    options = {"steps": 2, "batch": 2}
+    row = distil(
+        tmp_path / "train", tmp_path / "tower", torch.eye(384), (pieces, probabilities), tmp_path / "more", **options
+    )
+    continued = load_file(tmp_path / "more" / "tower.safetensors")
+    assert row["step"] == 2 and np.isfinite(row["loss"])
+    assert torch.equal(continued["readout.weight"], readout["readout.weight"])
+    assert not torch.equal(continued["tower.conv1.weight"], readout["tower.conv1.weight"])
 
 
 class _Narrow:

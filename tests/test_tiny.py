@@ -37,8 +37,8 @@ from training.tiny.sequences import (
 )
 from training.tiny.tower import (
     HEAD,
-    _lower,
-    _upper,
+    lower_layers,
+    upper_layers,
     average,
     frame_labels,
     from_checkpoint,
@@ -181,7 +181,7 @@ def test_language_training_sees_what_the_whole_model_sees(model, tiny_checkpoint
     mel = torch.from_numpy(np.stack(rows))
     with torch.no_grad():
         tower = model.model.audio_tower
-        pooled = [clip.numpy() for clip in _upper(tower, *_lower(tower, mel, frames, 0), 0).split(counts)]
+        pooled = [clip.numpy() for clip in upper_layers(tower, *lower_layers(tower, mel, frames, 0), 0).split(counts)]
         encode = Encoder(processor, codes.BASIS, pooled.__getitem__)
         turns = (("What is heard?", "<answer>a bell</answer>"),)
         sequences = [encode(Chat(turns, (SCENE, row))) for row in range(2)]

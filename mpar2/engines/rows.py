@@ -37,7 +37,7 @@ def holds_rows(folder: Path) -> bool:
     return any(folder.glob(_SHARDS))
 
 
-def pack(folder: Path, out: Path, shard_bytes: int = SHARD_BYTES) -> list[Path]:
+def pack(folder: Path, out: Path, shard_bytes: int = SHARD_BYTES, *, extend: bool = False) -> list[Path]:
     """Write the weights of a folder as int8 rows, with its other files.
 
     Args:
@@ -45,13 +45,17 @@ def pack(folder: Path, out: Path, shard_bytes: int = SHARD_BYTES) -> list[Path]:
             (``parameters.safetensors``).
         out: The folder to write.
         shard_bytes: Largest size of a shard, in bytes.
+        extend: Keep the shards of ``out`` and add shards of those tensors alone that differ from theirs. A later shard
+            takes precedence, and a repository stores only what has changed.
 
     Returns:
-        The shards.
+        The new shards.
 
     Raises:
         ValueError: A single tensor exceeds the size of a shard.
     """
+    kept = sorted(out.glob(_SHARDS)) if extend else []
+    stored = {name: parts for name, *parts in _packed(out)} if kept else {}
     shards: list[dict[str, torch.Tensor]] = [{}]
     size = 0
     for name, value in _tensors(folder):
@@ -59,6 +63,10 @@ def pack(folder: Path, out: Path, shard_bytes: int = SHARD_BYTES) -> list[Path]:
         if value.ndim == 2:
             rows, scale = int8_rows(value)
             parts = {name: rows, name + _SCALE: scale}
+        if name in stored and torch.equal(stored[name][0], parts[name]):
+            scale = stored[name][1]
+            if scale is None or torch.equal(scale, parts[name + _SCALE]):
+                continue
         part_size = sum(part.numel() * part.element_size() for part in parts.values())
         if part_size > shard_bytes:
             raise ValueError(
@@ -70,10 +78,13 @@ def pack(folder: Path, out: Path, shard_bytes: int = SHARD_BYTES) -> list[Path]:
         shards[-1].update({key: part.contiguous() for key, part in parts.items()})
         size += part_size
     out.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for i, shard in enumerate(shards, start=1):
-        paths.append(out / f"rows-{i:05d}-of-{len(shards):05d}.safetensors")
-        save_file(shard, paths[-1], metadata={"format": "pt", "rows": "int8"})
+    shards = [shard for shard in shards if shard or not kept]
+    names = [_SHARDS.replace("*", "{:05d}").format(i + 1, len(kept + shards)) for i in range(len(kept + shards))]
+    for path, name in zip(kept, names, strict=False):
+        path.rename(out / name)
+    paths = [out / name for name in names[len(kept) :]]
+    for path, shard in zip(paths, shards, strict=True):
+        save_file(shard, path, metadata={"format": "pt", "rows": "int8"})
     _copy_rest(folder, out)
     return paths
 
@@ -147,16 +158,20 @@ def use_rows(model: Any, folder: Path, family: Family) -> None:
 
 
 def _packed(folder: Path) -> Iterator[tuple[str, torch.Tensor, torch.Tensor | None]]:
-    """Yield name, value and, of a matrix, the scales of its int8 rows."""
+    """Yield name, value and, of a matrix, the scales of its int8 rows; of a tensor in two shards, that of the later."""
     shards = sorted(folder.glob(_SHARDS))
     if not shards:
         raise FileNotFoundError(f"{folder} holds no rows-*.safetensors: it is no packed checkpoint")
     count = int(shards[0].stem.rsplit("-", 1)[1])
     if len(shards) != count:
         raise FileNotFoundError(f"{folder} holds {len(shards)} of {count} shards: fetch the folder again")
+    last: dict[str, Path] = {}
     for path in shards:
         with safe_open(path, "pt") as file:
-            names = set(file.keys())
+            last |= dict.fromkeys(file.keys(), path)
+    for path in shards:
+        with safe_open(path, "pt") as file:
+            names = {name for name in file.keys() if last[name] == path}  # noqa: SIM118 - a safe_open is no mapping
             for name in names:
                 if name.endswith(_SCALE) and name.removesuffix(_SCALE) in names:
                     continue

