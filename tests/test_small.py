@@ -33,9 +33,9 @@ from training.small import __main__ as stages
 from training.small import measure
 from training.small.align import adapt, imagined_scene, teach
 from training.small.build import small_processor, small_thinker
+from training.small.distil import Piece, distil
 from training.small.ears import fit_readout, heard_events, load_tower_of, measure_ears
 from training.small.english import HELD_OUT, own_chats, perplexity
-from training.small.distil import Piece, distil
 from training.small.frames import COLUMNS, columns_of, frame_basis, frame_targets, simulated_targets
 from training.small.lessons import LESSONS, NOTHING, chain_turns, naming_turns, reasoned_turns, time_turns
 from training.small.stage import run_stage
@@ -381,11 +381,12 @@ def test_a_layer_is_added_that_predicts_times_and_the_projection_speaks_in_the_b
     with torch.no_grad():
         assert torch.allclose(tower.proj(heard), said @ torch.from_numpy(basis), atol=1e-3)
 
-
     # The tower is continued with a teacher's scores; what reads it stays.
     rng = np.random.default_rng(0)
     pieces = [
-        Piece(rng.normal(0, 0.3, (80, n)).astype(np.float16), rng.random((n // 24 + 1, 521)).astype(np.float16), f"{n}/x")
+        Piece(
+            rng.normal(0, 0.3, (80, n)).astype(np.float16), rng.random((n // 24 + 1, 521)).astype(np.float16), f"{n}/x"
+        )
         for n in (40, 300, 1000)
     ]
     probabilities = np.eye(len(LABELS), dtype=np.float32)[:3]

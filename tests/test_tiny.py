@@ -37,15 +37,15 @@ from training.tiny.sequences import (
 )
 from training.tiny.tower import (
     HEAD,
-    lower_layers,
-    upper_layers,
     average,
     frame_labels,
     from_checkpoint,
     loss_of,
+    lower_layers,
     make_tower,
     tower_forward,
     train,
+    upper_layers,
 )
 from training.tiny.whisper import read_ctranslate2
 

@@ -4,7 +4,7 @@
 ``tower``     the audio tower over all classes, and a layer that predicts events and times (``training.small.times``):
               ``WORK/tower``. By default the one in this folder; with ``--minutes`` a training from the tiny pair's
 ``distil``    that tower continued with a teacher's scores of unlabelled sound (``training.small.distil``):
-              ``WORK/distilled``. Skipped where the tower is the one in this folder, which had it
+              ``WORK/distilled``. By default the one in this folder; with ``--steps`` a training
 ``ears``      compares this tower's events with those of the tiny pair's tower, on the validation scenes
 ``start``     SmolLM2-135M and the tower as a checkpoint: ``WORK/start``
 ``english``   the language model's own chats, which every lesson mixes in: ``WORK/english.jsonl``
@@ -53,7 +53,8 @@ _CONTINUABLE = BASE_LESSONS[-1], "chain"  # lessons that may continue from the s
 SCENES = {"train": ("train", 4800, 0), "validation": ("validation", 300, 0), "unheard": ("validation", 2400, 100_000)}
 TOWER_MINUTES, TIMES_MINUTES = 80.0, 17.0  # of one core: all layers, then the two upper ones
 DISTIL_STEPS = 800  # of 16 scenes and 16 unlabelled clips
-READOUT = Path(__file__).with_name("tower")  # the readout of the shipped base's tower, as int8 rows
+TOWER = Path(__file__).with_name("tower")  # the shipped pair's tower and its readout, as int8 rows
+DISTILLED = Path(__file__).with_name("distilled")  # that tower continued, which no shipped pair uses yet
 BASE_LORA = Path(__file__).with_name("base")  # the LoRA of the base's lessons, as int8 rows
 TINY, SHIPPED, ADAPTER = CHECKPOINTS / "tiny-base", CHECKPOINTS / BASE, CHECKPOINTS / TRAINED
 
@@ -131,6 +132,9 @@ def _bank(work: Path) -> Path:
 
 
 def _tower(work: Path, minutes: float | None, seed: int) -> Path:
+    from safetensors.torch import save_file
+
+    from mpar2.engines.rows import read_rows
     from training.small.ears import load_tower_of
     from training.small.times import train_times
     from training.tiny.tower import keep_pooled
@@ -139,10 +143,11 @@ def _tower(work: Path, minutes: float | None, seed: int) -> Path:
     if (out / "scores.json").exists():
         return out
     if not trained.exists() and minutes is None:
-        _shipped_tower(out)
+        out.mkdir(exist_ok=True)
+        save_file(read_rows(TOWER, torch.float32), out / "tower.safetensors")
         for name in ("train", "unheard"):
             keep_pooled(load_tower_of(out), work / "features" / name)
-        shutil.copyfile(READOUT / "scores.json", out / "scores.json")
+        shutil.copyfile(TOWER / "scores.json", out / "scores.json")
         return out
     if not (trained / "tower.safetensors").exists():
         options = ("--start", TINY, "--minutes", minutes or TOWER_MINUTES, "--seed", seed)
@@ -152,34 +157,25 @@ def _tower(work: Path, minutes: float | None, seed: int) -> Path:
     return out
 
 
-def _shipped_tower(out: Path) -> Path:
-    """Write the tower of the shipped base, with its readout, as the result of a training; once."""
-    from safetensors.torch import save_file
-
-    from mpar2.engines.rows import read_rows
-
-    if not (out / "tower.safetensors").exists():
-        out.mkdir(parents=True, exist_ok=True)
-        state = {name.partition("audio_")[2]: value for name, value in read_rows(SHIPPED, torch.float32).items()}
-        save_file(state | read_rows(READOUT, torch.float32), out / "tower.safetensors")
-    return out
-
-
 def _distil(work: Path, steps: int | None, seed: int) -> Path:
-    """Continue a tower that was trained here with the teacher.
+    """Continue the tower with the teacher. Without ``steps``, a tower that was not trained here has been continued.
 
     The projection whose outputs are kept is that of ``WORK/small-base``, or the readout before there is a base.
     """
-    from safetensors.torch import load_file
+    from safetensors.torch import load_file, save_file
 
+    from mpar2.engines.rows import read_rows
     from training.small import distil
     from training.small.ears import load_tower_of
     from training.tiny.tower import keep_pooled
 
     features, tower, out = work / "features", work / "tower", work / "distilled"
     if steps is None and not (work / f"tower-{seed}").exists():
-        return tower  # the shipped one
-    if not (out / "tower.safetensors").exists():
+        out.mkdir(exist_ok=True)
+        readout = {n: v for n, v in read_rows(TOWER, torch.float32).items() if n.startswith("readout.")}
+        continued = {n.removeprefix("audio_"): v for n, v in read_rows(DISTILLED, torch.float32).items()}
+        save_file(continued | readout, out / "tower.safetensors")
+    elif not (out / "tower.safetensors").exists():
         if int(os.environ.get("RANK", 0)) == 0:  # one process fetches and collects
             distil.collect_pieces(work / "pieces", work / "packages", distil.fetch_teacher(work / "teacher"))
         if torch.distributed.is_initialized():
@@ -199,11 +195,9 @@ def _distil(work: Path, steps: int | None, seed: int) -> Path:
 
 
 def _tower_folder(work: Path) -> Path:
-    """Return the folder of the newest tower: continued, trained, or else the shipped one."""
+    """Return the folder of the newest tower: continued, trained, or else the shipped one's rows."""
     folders = (work / "distilled", work / "tower")
-    return next((folder for folder in folders if (folder / "tower.safetensors").exists()), None) or _shipped_tower(
-        work / "tower"
-    )
+    return next((folder for folder in folders if (folder / "tower.safetensors").exists()), TOWER)
 
 
 def _ears(work: Path) -> str:

@@ -257,7 +257,9 @@ def _tower_predictions(base: Path, features: Path, benchmark: Path) -> tuple[lis
         samples = load_clip(items.audio_path(item)).samples
         mel, frames = torch.from_numpy(mel_features(samples))[None], torch.tensor([len(samples) // 160 // 4 * 4])
         with torch.no_grad():
-            predictions.append(heard_events(upper_layers(tower, *lower_layers(tower, mel, frames, 0), 0).numpy(), readout))
+            predictions.append(
+                heard_events(upper_layers(tower, *lower_layers(tower, mel, frames, 0), 0).numpy(), readout)
+            )
         events = tuple(SceneEvent(e.label, e.onset_s, e.offset_s, 0.0, audio) for e in item.events)
         scenes.append(Scene(0, "test", len(samples) / 16000, events, "none"))
     return predictions, scenes

@@ -30,15 +30,15 @@ from training.small.frames import COLUMNS, DIGITS, TIMES, columns_of, event_digi
 from training.tiny.codes import LABELS, MOST_EVENTS, spans
 from training.tiny.tower import (
     _NONE,
-    TowerOptimizers,
-    fast_autocast,
-    f1_of,
-    count_hits,
-    lower_layers,
     SceneData,
-    upper_layers,
+    TowerOptimizers,
+    count_hits,
+    f1_of,
+    fast_autocast,
     frame_labels,
     keep_pooled,
+    lower_layers,
+    upper_layers,
 )
 
 __all__ = ["HEAD", "events_of", "evaluate_times", "frame_digits", "loss_of", "set_projection", "train_times"]
@@ -66,7 +66,9 @@ class _CachedScenes:
         frames = torch.from_numpy(self.data.frames[rows])
         hidden = self._hidden[rows, : 2 * int(frames.max() // 4)].float()
         with fast_autocast():
-            return upper_layers(self._tower, hidden + noise * hidden.std() * torch.randn_like(hidden), frames, self._frozen)
+            return upper_layers(
+                self._tower, hidden + noise * hidden.std() * torch.randn_like(hidden), frames, self._frozen
+            )
 
     def truth(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Return targets (frames, columns) and labels (frames, classes + 2 + TIMES) of the same frames."""

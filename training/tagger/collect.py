@@ -2,7 +2,7 @@
 
 Each group is written once to ``OUT/<group>.npz``. Existing groups are skipped, so a stopped run resumes:
 
-``package-*``  every recording of the Debian and npm packages below ``--packages`` (Qt resource files and archives of games are read too);
+``package-*``  every recording of the Debian and npm packages below ``--packages``;
                six pieces of 10 s of a long file, a sample of spoken words in many languages
 ``gm-*``       phrases on all programs of a General MIDI sound font, labelled with the instrument's name
 ``espeak``     sentences by espeak-ng voices
@@ -113,7 +113,8 @@ def collect(out: Path, packages: Path, wheel: Path, workers: int, write: Callabl
     missing = [job for job in jobs if not (out / f"{job[0]}.npz").exists()]
     with ProcessPoolExecutor(workers) as pool:
         for future in [
-            pool.submit(write or _write, out / f"{name}.npz", make, arguments, wheel) for name, make, arguments in missing
+            pool.submit(write or _write, out / f"{name}.npz", make, arguments, wheel)
+            for name, make, arguments in missing
         ]:
             print(future.result(), flush=True)
 
