@@ -13,8 +13,6 @@ import numpy as np
 from mpar2.audio import SAMPLE_RATE, Clip
 from mpar2.question import Question
 
-__all__ = ["QUESTION", "SHAPES", "checkpoint", "lora", "machine", "noise"]
-
 QUESTION = Question("Which sound comes first?", ("a bell", "a piano", "a siren"))
 
 # Random weights take the same time as trained ones. "tiny" is the tiny pair's shape. "small" is the small pair's shape

@@ -11,8 +11,6 @@ import torch
 from mpar2.audio import SAMPLE_RATE, Clip
 from mpar2.tagger import tag
 
-__all__ = ["speed"]
-
 
 def speed(seconds: float, repeats: int = 5) -> tuple[float, float]:
     """Return processor and wall-clock seconds of the fastest of ``repeats`` taggings of a clip.

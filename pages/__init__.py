@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
     from pages.services import Services
 
-__all__ = ["build_app", "launch_settings", "theme"]
-
 _FOLDER = Path(__file__).resolve().parent
 _HEAD = """
 <header class="mp-brand"><h1>MPAR²</h1><p>Do audio models perceive less as they reason?

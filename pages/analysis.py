@@ -28,8 +28,6 @@ from pages.limits import session_of, visitor_of
 from pages.published import publish
 from pages.safe_html import channel, view_component
 
-__all__ = ["GROUPS", "build_analysis", "setup_of", "warm_up"]
-
 GROUPS = (  # the contents of the tab
     ("Decay", ("decay", "curves")),
     ("Perception by arm", ("arms", "cafe", "rules", "probes")),

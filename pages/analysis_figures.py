@@ -22,8 +22,6 @@ from mpar2.runs import RunError
 from pages.analysis_items import first_arms, items_value, summary_value
 from pages.analysis_runs import compared
 
-__all__ = ["FILTERS", "FIRST_METRIC", "MOST_ARMS", "NO_RUN", "behind_point", "choice_of", "drawn", "paper_value"]
-
 FILTERS = ("domain", "difficulty", "category")
 MOST_ARMS = 6
 FIRST_METRIC = "acc_per"  # the tab opens on perception, the share of correct events in the traces

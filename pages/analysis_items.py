@@ -14,8 +14,6 @@ from analysis.metrics import metric_of, rate
 from analysis.traces import fetch
 from pages.stored_item import audio_of, linked_clips
 
-__all__ = ["first_arms", "items_value", "summary_value"]
-
 _MOST_ITEMS = 2000
 _MOST_QUESTIONS = 400  # texts that are read from the run for the table; the others show their id
 _SHORTEST = 16  # tokens: an arm with shorter mean traces is no reasoning arm

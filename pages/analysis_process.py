@@ -24,8 +24,6 @@ from mpar2.runs.lines import dump_json
 from pages.analysis_runs import Shelf, joined, load_upload
 from pages.analysis_training import TrainingLogs, training_value
 
-__all__ = ["BUSY", "read_upload", "values_of"]
-
 BUSY = 2  # concurrent requests
 _BOUNDS = Bounds(cpu_s=30, wall_s=600, memory_bytes=700_000_000)
 _NICE = 10

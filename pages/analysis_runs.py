@@ -24,8 +24,6 @@ from pages.examples import EXAMPLES
 from pages.kept import Kept
 from pages.stored_item import stored_document
 
-__all__ = ["RUNS", "UPLOAD", "Brought", "Shelf", "compared", "joined", "load_upload"]
-
 RUNS = EXAMPLES / "runs"
 FIRST_RUN = "small-scenes"
 UPLOAD = RunLimits(max_bytes=60_000_000, max_lines=20_000, max_line_bytes=1_000_000, max_manifest_bytes=1_000_000)

@@ -14,8 +14,6 @@ from typing import Any
 from analysis.about_training import build_training_exhibits
 from analysis.training_log import TrainingLog, families, load_logs
 
-__all__ = ["TrainingLogs", "first_recipes", "training_value"]
-
 _FIRST = 4  # recipes shown by default
 _NO_LOG = (
     "No training log is here. Train a recipe ('python -m training grpo --recipe tiny out=FOLDER'), then keep its small "

@@ -30,8 +30,6 @@ from pages.limits import visitor_of
 from pages.running import Asked, Comparer
 from pages.services import Services
 
-__all__ = ["build_api"]
-
 
 def build_api(services: Services) -> None:
     """Add the endpoints to the open ``gr.Blocks``. Their components are never shown."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-__all__ = ["REAL_MODELS", "first_arms"]
-
 REAL_MODELS = (  # command to serve the model, its requirements, and command to start the app with it as an arm
     (
         "llama-server -hf ggml-org/Qwen2.5-Omni-3B-GGUF -c 8192 --port 8080",

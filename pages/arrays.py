@@ -12,8 +12,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["pack", "unpack"]
-
 
 def pack(array: np.ndarray) -> dict[str, Any]:
     """Pack non-negative values of any shape ``[..., row]`` as ``{"shape", "scale", "data"}``; NaN becomes 0."""

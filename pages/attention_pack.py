@@ -27,8 +27,6 @@ from mpar2.attention import AttentionRecord, attention_ratio, corrected_ratio
 from mpar2.trace import Trace
 from pages.arrays import pack, unpack
 
-__all__ = ["ATTENTION_BYTES", "attention_document", "record_of"]
-
 ATTENTION_BYTES = 300_000
 
 _MOST_COLUMNS, _FEWEST_COLUMNS = 400, 100

@@ -33,8 +33,6 @@ from mpar2.trace import Span
 from pages.arrays import pack
 from pages.units import Passage, WordTokens
 
-__all__ = ["ATTENTION_BYTES", "FEWEST_FOR_THIRDS", "MODES", "attention_view", "peaks", "row_maximum", "smooth"]
-
 ATTENTION_BYTES = 200_000  # of one arm: three arms, the sound and the scripts make a page of about 1.5 MB
 FEWEST_FOR_THIRDS = 12  # tokens
 MODES = ("raw", "length", "raw_clean", "length_clean")

@@ -41,8 +41,6 @@ from pages.opinion import tagging_of
 from pages.running import Asked, decoding_of, split_choices
 from pages.services import Services
 
-__all__ = ["MOST_CLIPS", "BatchError", "Batches", "read_table"]
-
 MOST_CLIPS = 50
 _MOST_TABLE_BYTES = 1_000_000
 _TURN_S = 4.0

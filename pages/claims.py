@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["claims_of", "reason_in_words"]
-
 _FAULTS = {
     "wrong time": "at a wrong time",
     "wrong order": "in a wrong order",

@@ -40,8 +40,6 @@ from pages.scoring import Judging, JudgingError, judge_choices
 from pages.services import Services
 from pages.suggested import suggestion_value
 
-__all__ = ["build_compare", "field_of", "first_comparison"]
-
 _LONGEST = 8000  # characters of any text of the form
 
 

@@ -55,21 +55,6 @@ from pages.schema import problem_of
 from pages.spectrogram import mel_picture
 from pages.units import passages, words
 
-__all__ = [
-    "FORMAT",
-    "MOST_ARMS",
-    "VERSION",
-    "DocumentError",
-    "ComparisonRun",
-    "audio_uri",
-    "check_document",
-    "clip_document",
-    "complete",
-    "shown_model",
-    "truth_document",
-    "without_arrays",
-]
-
 FORMAT, VERSION = "mpar2.comparison", 2
 MOST_ARMS = 4
 _FLAC_LIMIT = 400_000  # bytes; more would make the page of a half-minute clip heavy

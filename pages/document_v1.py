@@ -11,8 +11,6 @@ from pages.attention_view import attention_view
 from pages.document import VERSION, complete, with_claims
 from pages.units import passages, words
 
-__all__ = ["upgraded"]
-
 
 def upgraded(data: dict[str, Any]) -> dict[str, Any]:
     """Return a document of version 1 in the current form. ``check_document`` catches the errors of a damaged one."""

@@ -16,8 +16,6 @@ from typing import Any
 
 from mpar2.errors import MPAR2Error
 
-__all__ = ["guarded", "message_of"]
-
 _log = logging.getLogger(__name__)
 _LONGEST = 600
 # Gradio's toasts render markup (without scripts, but with images). API clients would show entities literally, so "<"

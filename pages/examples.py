@@ -26,8 +26,6 @@ from mpar2.audio import AudioError, Clip, load_clip
 from mpar2.question import Event, Question, item_from_json
 from pages.document import DocumentError, audio_uri, check_document
 
-__all__ = ["EXAMPLES", "Example", "first_example", "load_examples", "read_example", "stored_comparison"]
-
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 _LARGEST = 16_000_000  # bytes of a stored comparison
 _GROUPS = {

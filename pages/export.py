@@ -17,8 +17,6 @@ from typing import Any
 
 from analysis.bundle import bundle
 
-__all__ = ["SLOT", "VIEW", "page_shell", "to_html", "view_css", "view_js"]
-
 VIEW = Path(__file__).resolve().parent / "view"
 
 SLOT = "@@MPAR2_DOCUMENT@@"  # the same as in comparison.js

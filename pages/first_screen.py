@@ -12,8 +12,6 @@ import json
 import re
 from typing import Any
 
-__all__ = ["FirstScreen"]
-
 _ENTRY = re.compile(r'<script type="module" crossorigin src="([^"]+)"></script>')
 _BASE = re.compile(r"<base\b[^>]*>")  # addresses in the page are below the app's own from there on
 _START = """

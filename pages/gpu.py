@@ -15,8 +15,6 @@ from typing import Any
 from mpar2.engines.base import EngineError
 from pages.errors import message_of
 
-__all__ = ["lends_gpus", "on_gpu"]
-
 _SECONDS_TO_START = 15.0
 _SECONDS_PER_TOKEN = 0.06  # a 7B model in bfloat16, both arms in one batch
 _LONGEST_S = 110

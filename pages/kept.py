@@ -7,8 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-__all__ = ["Kept"]
-
 
 class Kept:
     """Contents by key, within a bound of their total size.

@@ -23,8 +23,6 @@ from pages.limits import Pace, visitor_of
 if TYPE_CHECKING:
     import gradio as gr
 
-__all__ = ["Turns", "ahead_of", "events_of", "share_of_line", "take_turns"]
-
 _MODELS = "engine"  # the queue of comparisons
 _BESIDE = frozenset({"analysis", "decoding"})  # queues of work beside the models
 _BESIDE_PER_S, _BESIDE_BURST_S, _BESIDE_REST_S = 0.2, 5.0, 120.0  # a visitor's seconds of it: per second, at once

@@ -14,8 +14,6 @@ from typing import Any
 
 from mpar2.occlusion import Occlusion
 
-__all__ = ["WINDOWS", "check_occlusion", "occlusion_document"]
-
 WINDOWS = 20
 
 

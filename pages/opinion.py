@@ -22,8 +22,6 @@ import numpy as np
 from mpar2.audio import SAMPLE_RATE, Clip
 from mpar2.tagger import TaggedEvent, Tagging, errors, tag
 
-__all__ = ["known_tagging", "opinion_document", "tagging_of", "warm_up"]
-
 _KEPT = 64  # clips; a tagging is small
 _taggings: dict[str, Tagging] = {}
 _lock = threading.Lock()

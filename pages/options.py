@@ -12,8 +12,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-__all__ = ["PUBLIC_RUNS_PER_HOUR", "build_services", "is_local", "parse_options"]
-
 
 def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the options of the command line; the environment gives their defaults."""

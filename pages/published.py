@@ -13,8 +13,6 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["publish", "routes"]
-
 _KINDS = {"js": "text/javascript", "json": "application/json", "html": "text/plain", "css": "text/css"}
 _CACHE = "public, max-age=31536000, immutable"
 

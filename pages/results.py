@@ -21,8 +21,6 @@ from pages.limits import visitor_of
 if TYPE_CHECKING:
     from pages.services import Services
 
-__all__ = ["RESULT_BYTES", "keep_result", "opened_document", "routes"]
-
 RESULT_BYTES = 8_000_000  # four arms of long traces and two minutes of sound have about 3 MB
 _HEADERS = {"Cache-Control": "private, no-store", "X-Content-Type-Options": "nosniff"}
 

@@ -30,8 +30,6 @@ from pages.opinion import known_tagging, opinion_document, tagging_of
 from pages.scoring import Judging, score_traces
 from pages.services import Services
 
-__all__ = ["Asked", "Comparer", "decoding_of", "parse_events", "split_choices"]
-
 _EVERY_S = 0.12  # between two updates of the page
 _WAITING_S = 1.0  # between updates while a judge works; a closed connection is noticed at an update
 _MOST_EVENTS = 40

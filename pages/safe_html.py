@@ -20,8 +20,6 @@ from pages.published import publish
 if TYPE_CHECKING:
     import gradio as gr
 
-__all__ = ["app_module", "channel", "view_component"]
-
 _EXPORTED = ("openFirst", "mountCompare", "mountAnalysis")
 # The page may be served below a prefix; Gradio knows it. A value may come before the module or after it.
 _LOAD = """

@@ -31,8 +31,6 @@ from mpar2.question import Question
 from mpar2.tagger import ORIGIN
 from pages.errors import message_of
 
-__all__ = ["Judging", "JudgingError", "cafe_document", "check_address", "judge_choices", "score_traces"]
-
 _METRICS = ("acc_per", "err_per", "err_use", "err_omit")
 _NO_KEY = "EMPTY"  # for servers without keys; not empty, so that no client falls back to the environment
 _TIMEOUT_S, _PUBLIC_TIMEOUT_S = 240.0, 90.0

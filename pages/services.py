@@ -22,8 +22,6 @@ from pages.examples import Example
 from pages.kept import Kept
 from pages.limits import RunCounter, VisitorLimits
 
-__all__ = ["Offer", "Services", "StopBoard", "Uploads"]
-
 _RESULTS_BYTES = 100_000_000  # some hundred results
 
 

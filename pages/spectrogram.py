@@ -17,8 +17,6 @@ import numpy as np
 
 from mpar2.audio import SAMPLE_RATE, Clip
 
-__all__ = ["mel_picture", "warm_up"]
-
 _BANDS = 64
 _WINDOW, _FFT = 400, 512  # 25 ms
 _HOP = 160  # 10 ms

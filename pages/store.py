@@ -17,8 +17,6 @@ from pages.examples import EXAMPLES, Example
 from pages.running import Asked, Comparer
 from pages.services import Services
 
-__all__ = ["main", "make_comparison", "write_comparison"]
-
 
 def make_comparison(services: Services, example: Example) -> dict[str, Any]:
     """Return the finished comparison document of an example, without its audio.

@@ -28,8 +28,6 @@ from mpar2.runs.lines import dump_json, write_bytes
 from pages.attention_pack import attention_document
 from pages.stored_item import HEATMAPS, linked_clips
 
-__all__ = ["choose_items", "main", "store_run"]
-
 ATTENTION_BYTES = 60_000  # of one trace; heads and layers of long traces are averaged
 _EXTRA = ("prompt_version", "prompt_hash", "items", "model_hash", "adapter_hash")
 

@@ -40,8 +40,6 @@ from pages.scoring import cafe_document
 from pages.spectrogram import mel_picture
 from pages.units import passages, words
 
-__all__ = ["CLIPS", "HEATMAPS", "audio_of", "linked_clips", "stored_document"]
-
 CLIPS = "clips.json"
 HEATMAPS = "attention.jsonl"
 _LONGEST_TRACE = 12_000  # characters

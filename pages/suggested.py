@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["QUESTIONS", "suggestion_value"]
-
 QUESTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("What can be heard in the audio?", ()),
     ("Which sound comes first?", ()),

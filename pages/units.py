@@ -12,8 +12,6 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["Passage", "WordTokens", "passages", "words"]
-
 _SHORTEST_SENTENCE = 12  # characters; shorter pieces ("1. ", "e.g. ") join the next
 _WORD = re.compile(r"[^\W_]+(?:[.,:'’-][^\W_]+)*")
 _TAG = re.compile(r"</?[a-z_]+>")

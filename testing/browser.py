@@ -29,19 +29,6 @@ from pages.document import ComparisonRun
 from pages.scoring import Judging, score_traces
 from pages.services import Offer, Services
 
-__all__ = [
-    "ARMS",
-    "EVENTS",
-    "QUESTION",
-    "TRACES",
-    "browser_page",
-    "chromium",
-    "document",
-    "generation",
-    "tiny_services",
-    "write_example",
-]
-
 QUESTION = Question(
     "How many times does the dog bark before the siren?", ("Once", "Twice", "Three times"), "Twice", "sound"
 )

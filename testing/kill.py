@@ -17,8 +17,6 @@ import signal
 import sys
 import time
 
-__all__ = ["killed_and_resumed"]
-
 
 def killed_and_resumed(arguments: list[str], kills: int, seed: int, seconds: float) -> tuple[int, int, float]:
     """Run ``mpar2 ARGUMENTS`` with kills and restarts.

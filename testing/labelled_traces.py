@@ -16,8 +16,6 @@ from mpar2.cafe.schema import Truth, Verdict
 from mpar2.question import Event
 from mpar2.trace import Span
 
-__all__ = ["LabelAgreement", "Label", "LabelledTrace", "agreement_with", "read_labelled"]
-
 _KINDS = {"M": "matched", "H": "hallucinated", "U": "misused", "N": "neutral"}
 _MARK = re.compile(r"\{([^{}|]*)\|([MHUN])([\d,]*)\}")
 _EVENT = re.compile(r"(.+?)(?: ([\d.]+)-([\d.]+))?(?: (-\d+))?")

@@ -21,8 +21,6 @@ from typing import Any
 import soundfile
 import torch
 
-__all__ = ["RolloutServer", "serve_rollouts"]
-
 
 @dataclass
 class RolloutServer:

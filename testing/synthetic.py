@@ -15,8 +15,6 @@ import numpy as np
 from mpar2.runs import build_manifest
 from mpar2.runs.lines import write_json, write_lines
 
-__all__ = ["ARMS", "FakeArm", "write_run"]
-
 _CHOICES = ["dog bark", "siren", "bell", "rain"]
 _VERDICT = {"mentions": [], "missed": [0], "targets": ["dog bark"], "judge": "reference", "truth_origin": "scene"}
 _VERDICT |= {"package_version": "0.1.0"}

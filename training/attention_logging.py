@@ -15,8 +15,6 @@ import torch
 
 from training.audio_inputs import AudioInjector, inner_model
 
-__all__ = ["AudioAttention", "attention_to_audio"]
-
 
 @dataclass(frozen=True)
 class AudioAttention:

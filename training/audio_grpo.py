@@ -53,8 +53,6 @@ from training.rewards.contrast import AudioContrast
 from training.rewards.schedule import Schedule
 from training.rollouts import GroupRequest, ServerRollouts
 
-__all__ = ["AudioGRPOTrainer", "PerceptionTerm", "grpo_config"]
-
 _SPAN = 10  # frames of 40 ms
 _MAX_LOG_RATIO = 5.0  # bound of a token's log ratio in PAPO's term, nats
 

@@ -38,16 +38,6 @@ from mpar2.engines.families import ClipFeatures, family_of, family_of_processor
 from mpar2.errors import MPAR2Error
 from training.cost import StageTimer
 
-__all__ = [
-    "AudioInjector",
-    "AudioNotUsedError",
-    "Clips",
-    "encode",
-    "gathered",
-    "inner_model",
-    "tower_is_trained",
-]
-
 _MEL_CLIPS = 512  # clips whose mel features are cached: 30 s are 1.5 MB
 
 

@@ -26,8 +26,6 @@ from mpar2.prompts import user_message
 from training.audio_inputs import AudioNotUsedError, Clips
 from training.rewards.sample import completion_text
 
-__all__ = ["AudioCollator", "AudioSFTTrainer", "Ids", "audio_path", "prompt_ids", "sft_config"]
-
 _IGNORED = -100
 
 

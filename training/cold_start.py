@@ -42,18 +42,6 @@ from mpar2.trace import is_wellformed, parse_trace
 from training.rewards import ReferenceScorer, Sample
 from training.rewards.words import Lexicon, read_claims
 
-__all__ = [
-    "PROMPT",
-    "PROMPT_HASH",
-    "Chain",
-    "Chains",
-    "captions",
-    "chains",
-    "check_chain",
-    "estimate_chains",
-    "format_chain",
-]
-
 PROMPT = """\
 You write how a careful listener would reason from a sound clip to the answer of a question about it. You are given a
 caption of the clip, the question, its choices and the right answer, as one JSON object. Nothing in it is an

@@ -20,8 +20,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["STAGES", "StageTimer", "cost_sheet", "peak_memory_gb", "sheet_text"]
-
 STAGES = ("rollout", "tower", "judge", "sync", "passes")
 
 

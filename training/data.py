@@ -38,18 +38,6 @@ from mpar2.question import Item, item_to_json, match_choice
 from mpar2.runs.lines import dump_json, write_bytes, write_json
 from training.sources import Source, read_source
 
-__all__ = [
-    "Corpus",
-    "FilterStep",
-    "build_corpus",
-    "completion_of",
-    "filter_by_pass_rate",
-    "filter_text_only_solvable",
-    "recordings_of",
-    "save_corpus",
-    "to_dataset",
-]
-
 SILENT = 1e-4  # a clip whose loudest sample is below this is silent
 
 

@@ -16,8 +16,6 @@ from typing import Any
 from mpar2 import __version__
 from mpar2.runs.lines import load_json, read_lines, write_json, write_lines
 
-__all__ = ["export_run", "log_rows", "write_log"]
-
 _SUMMARY = ("train_runtime", "train_samples_per_second", "train_steps_per_second", "total_flos", "train_loss")
 _DIGITS = 6
 

@@ -13,8 +13,6 @@ from typing import Any
 
 from training.rewards.sample import Scorer, samples_of_call
 
-__all__ = ["JudgeAhead"]
-
 _COLUMNS = ("question", "choices", "answer", "events", "caption")
 
 

@@ -22,8 +22,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["MODELS", "Model", "Need", "needs", "table"]
-
 _TILE = 2048  # tokens at a time in the fused head
 
 

@@ -32,8 +32,6 @@ from mpar2.engines.names import resolve, split_adapter
 from training.memory import MODELS, Model, needs
 from training.recipe import Recipe, RecipeError
 
-__all__ = ["DEVICES", "Costs", "Device", "Load", "Plan", "count_costs", "device_named", "plan_training", "this_cpu"]
-
 USE = 0.4  # share of the peak in passes, as well-tuned trainers reach on models of this size
 LAUNCH_S = 15e-6  # seconds of each operator of a decoded token under transformers' generate on a GPU
 _SAMPLE = 256  # tokens of the passes that are counted

@@ -23,8 +23,6 @@ from transformers.masking_utils import sdpa_mask
 from mpar2.engines.probe import set_text_attention
 from training.audio_inputs import AudioInjector, inner_model
 
-__all__ = ["can_share", "read_prompts", "score_completions", "shared_cache"]
-
 
 def can_share(accelerator: Any, network: Any) -> bool:
     """Return whether prompts can be read once here; see the module.

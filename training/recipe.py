@@ -23,8 +23,6 @@ from mpar2.engines.families import family_names
 from mpar2.errors import MPAR2Error
 from mpar2.prompts import mode_names, prompt_identity
 
-__all__ = ["Recipe", "RecipeError", "load_recipe", "packaged_names", "read_mapping", "recipe_names"]
-
 TRACKERS = ("wandb", "tensorboard", "trackio")
 _ORDERS = ("shuffled", "easy_first")
 _DATA_KEYS = {"sources", "validation", "held_out", "decode", "limit", "drop_guessable", "drop_longer", "pass_rate"}

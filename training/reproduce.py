@@ -48,8 +48,6 @@ from mpar2.locks import try_lock
 from mpar2.runs.lines import load_json, write_bytes, write_json
 from training.recipe import read_mapping
 
-__all__ = ["Reproduction", "ReproduceError", "Stage", "estimate_text", "load_plan", "run_plan"]
-
 _PROGRAMS = {
     "training": ["-m", "training"],
     "mpar2": ["-m", "mpar2.cli"],

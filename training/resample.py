@@ -11,8 +11,6 @@ from typing import Any
 
 import torch
 
-__all__ = ["flat_groups", "replace_groups"]
-
 
 def flat_groups(advantages: torch.Tensor, size: int) -> list[int]:
     """Return the groups whose advantages are all zero.

@@ -48,8 +48,6 @@ from mpar2.errors import MPAR2Error
 from mpar2.export import export_checkpoint
 from training.cost import StageTimer
 
-__all__ = ["GroupRequest", "RolloutError", "ServerRollouts"]
-
 
 class RolloutError(MPAR2Error, RuntimeError):
     """The rollout server cannot be used, or is unreachable for too long."""

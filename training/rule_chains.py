@@ -15,8 +15,6 @@ from mpar2.question import Event, Item
 from training.cold_start import Chain, Chains, check_chain, format_chain
 from training.rewards.words import Lexicon, read_claims
 
-__all__ = ["caption_of_events", "rule_chain", "rule_chains"]
-
 _MOST_STEPS = 4
 _TIMES = {1: "once", 2: "twice"}
 

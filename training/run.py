@@ -49,8 +49,6 @@ from training.rewards.schedule import Schedule
 from training.rollouts import ServerRollouts
 from training.smoke import smoke_test_recipe, token_reward
 
-__all__ = ["corpus_of", "finished", "train"]
-
 Method = Literal["sft", "grpo"]
 
 # Independence: every manifest records the training scorer and the evaluation judges separately.

@@ -22,8 +22,6 @@ from training.scenes.kinds import KINDS
 from training.scenes.questions import make_questions
 from training.scenes.render import Bank, compose
 
-__all__ = ["write_scenes"]
-
 _SEED_OFFSETS = {"train": 1_000_000, "validation": 2_000_000}  # other data of this package uses lower seeds
 
 

@@ -20,8 +20,6 @@ from mpar2.question import Event, Item, Question, item_to_json
 from mpar2.runs.lines import write_lines
 from training.recipe import Recipe, RecipeError
 
-__all__ = ["build_small_model", "smoke_test_recipe", "token_reward"]
-
 _REPLIES = {
     "mpar2": "<perception>0.2-1.0 s a dog bark.</perception>\n<step><ask>What comes first?</ask><hear>a dog bark</hear>"
     "<infer>it is first</infer></step>\n<review>A dog bark: heard.</review>\n<answer>dog bark</answer>",

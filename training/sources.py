@@ -28,8 +28,6 @@ from mpar2.items.events import items_from_events
 from mpar2.question import Item, Question, resolve_answer
 from mpar2.runs.lines import write_bytes
 
-__all__ = ["Source", "SourceError", "read_source", "source_kinds"]
-
 _FILE_KEYS = {"kind", "data", "audio_root", "limit"}
 _EVENT_KEYS = {"kind", "form", "data", "audio_root", "names", "limit"}
 _HF_KEYS = {"kind", "data", "split", "columns", "cache", "limit"}

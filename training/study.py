@@ -39,8 +39,6 @@ from mpar2.runs.lines import write_bytes
 from training.export import export_run
 from training.recipe import Recipe, RecipeError, load_recipe
 
-__all__ = ["StudyRun", "Study", "load_study", "run_study"]
-
 _METHODS = ("grpo", "sft", "none")
 _KEYS = {"name", "recipe", "method", "seed", "minutes", "after", "overrides", "evaluate"}
 _POLL_S = 2.0

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from mpar2.llm.base import ChatClient
     from mpar2.llm.batch import BatchResult
 
-__all__ = ["configure"]
-
 
 def configure(tasks: Any) -> None:
     """Add the task to the parser's tasks."""

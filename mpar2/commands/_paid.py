@@ -12,18 +12,6 @@ if TYPE_CHECKING:
     from mpar2.llm.journal import Journal
     from mpar2.llm.limits import Limiter
 
-__all__ = [
-    "JudgeChoices",
-    "ServiceChoices",
-    "add_limits",
-    "add_service",
-    "agreed",
-    "at_least_one",
-    "limiter",
-    "prices",
-    "spent",
-]
-
 
 class ServiceChoices:
     """The names of all services, after ``first``, as ``choices`` of an option.

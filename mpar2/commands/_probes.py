@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from mpar2.question import Item
     from mpar2.statistics import Interval
 
-__all__ = ["configure", "run_clip"]
-
 _ANSWER_TOKENS = 512  # enough for a model that reasons before its answer; one that answers directly stops early
 
 

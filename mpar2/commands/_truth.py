@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from mpar2.cafe.schema import Truth
     from mpar2.question import Item
 
-__all__ = ["add_truth", "event_truths", "nothing_to_do", "refuse_unfit"]
-
 
 def add_truth(parser: argparse.ArgumentParser, what: str) -> None:
     """Add the option ``--truth``.

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from mpar2.cafe.validation.injection import Canary
     from mpar2.llm.journal import Journal
 
-__all__ = ["configure", "run"]
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     tasks = parser.add_subparsers(dest="task", metavar="TASK", required=True)

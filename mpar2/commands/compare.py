@@ -31,8 +31,6 @@ from mpar2.prompts import mode_names
 if TYPE_CHECKING:
     from mpar2.engines.base import Arm, Generation
 
-__all__ = ["configure", "run"]
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_question_options(parser)

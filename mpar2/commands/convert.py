@@ -7,8 +7,6 @@ from pathlib import Path
 
 from mpar2.items import benchmark_names
 
-__all__ = ["configure", "run"]
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     tasks = parser.add_subparsers(dest="task", metavar="TASK", required=True)

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from mpar2.arms import EvaluationArm
     from mpar2.engines.base import EngineOptions
 
-__all__ = ["configure", "run"]
-
-
 _JSONL = """\
 questions of your own (--benchmark jsonl), one JSON object a line:
   {"audio": "1.wav", "question": "Which is first?", "choices": ["a bell", "a dog"], "answer": "a bell"}

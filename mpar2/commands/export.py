@@ -6,8 +6,6 @@ import argparse
 import os
 from pathlib import Path
 
-__all__ = ["configure", "run"]
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="short name, folder or hub id")

@@ -16,8 +16,6 @@ from mpar2.commands._arms import (
     read_arm,
 )
 
-__all__ = ["configure", "run"]
-
 _BAR = 40
 
 

@@ -18,8 +18,6 @@ from mpar2.commands._arms import (
 )
 from mpar2.engines.as_json import generation_to_json
 
-__all__ = ["configure", "run"]
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_question_options(parser)

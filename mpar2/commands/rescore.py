@@ -6,8 +6,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-__all__ = ["configure", "run"]
-
 _WORDS = {
     "official": "official scripts, on the prediction",
     "official_raw": "official scripts, on the bare reply",

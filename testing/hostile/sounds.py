@@ -17,8 +17,6 @@ import av
 import numpy as np
 import soundfile
 
-__all__ = ["NAMES", "Sound", "good_wav", "hostile_sounds", "write_sounds"]
-
 _RATE = 16_000
 NAMES = (
     "../../../etc/passwd.wav",

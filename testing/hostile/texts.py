@@ -9,8 +9,6 @@ from __future__ import annotations
 import html
 from urllib.parse import quote
 
-__all__ = ["EVIL", "TEXTS"]
-
 EVIL = "https://evil.invalid"
 _RUN = "window.pwned=1"
 _HANDLERS = (

@@ -18,8 +18,6 @@ import numpy as np
 
 from testing.synthetic import ARMS, write_run
 
-__all__ = ["Upload", "good_upload", "hostile_uploads", "write_uploads"]
-
 Files = dict[str, bytes]
 _ODD = (None, True, -1, 10**400, 1e308, 0.5, "", "x" * 5000, "\ud800", [], [[]], [1, "a"], {}, {"a": {"b": 1}})
 

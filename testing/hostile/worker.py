@@ -20,8 +20,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-__all__ = ["GUARD_S", "Report", "examine"]
-
 GUARD_S = 20
 _WAIT_S = 300
 _ROOT = Path(__file__).resolve().parents[2]

@@ -15,8 +15,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-__all__ = ["AGGREGATORS", "arithmetic", "geometric", "soft_min", "until_wrong"]
-
 
 def geometric(scores: Sequence[float], floor: float = 0.05) -> float:
     """Compute the geometric mean of step scores (arXiv 2603.02266, step-wise perception reward).

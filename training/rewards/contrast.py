@@ -14,8 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-__all__ = ["AudioContrast"]
-
 
 class AudioContrast:
     """The reward as TRL calls it; the trainer sets ``measure``, since the value needs its policy and clips.

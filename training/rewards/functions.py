@@ -33,19 +33,6 @@ from training.rewards.contrast import AudioContrast
 from training.rewards.sample import Sample, Scorer, Scores, samples_of_call
 from training.rewards.schedule import Schedule, read_weight
 
-__all__ = [
-    "REWARDS",
-    "Reward",
-    "accuracy_reward",
-    "audio_thinker_reward",
-    "format_reward",
-    "length_reward",
-    "make_rewards",
-    "perception_reward",
-    "review_reward",
-    "step_reward",
-]
-
 Reward = Callable[..., Any]  # list[float | None], or a coroutine of one
 Value = float | None
 

@@ -29,8 +29,6 @@ from mpar2.trace import Part, Trace
 from training.rewards.sample import Sample, Scores
 from training.rewards.words import Lexicon, SoundClaim, read_claims
 
-__all__ = ["ReferenceScorer"]
-
 _UNCHECKED = 0.5
 _UNTIMED = 0.75
 _WRONG_TIME = 0.5

@@ -17,8 +17,6 @@ from mpar2.answers import Answer, read_answer
 from mpar2.question import Event, resolve_answer, strict_match
 from mpar2.trace import Trace, parse_trace
 
-__all__ = ["Sample", "Scorer", "Scores", "completion_text", "samples_of_call"]
-
 
 @dataclass(frozen=True)
 class Sample:

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Schedule", "read_weight"]
-
 
 @dataclass(frozen=True)
 class Schedule:

@@ -16,8 +16,6 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["SoundClaim", "Lexicon", "read_claims", "stems"]
-
 _SOUNDS = {
     "dog": "dog bark puppy hound woof yap growl",
     "cat": "cat meow kitten purr mew",
