@@ -27,14 +27,7 @@ TIME_LIMIT, MEMORY_LIMIT = 1.08, 1 / 20
 
 
 def run(way: str, model: str, seconds: float, tokens: int) -> dict[str, float]:
-    """Generate once in this process, and return seconds, tokens and peak memory in MB.
-
-    Args:
-        way: One of ``WAYS``.
-        model: The checkpoint.
-        seconds: Length of the clip.
-        tokens: Largest number of new tokens.
-    """
+    """Generate once in this process, and return seconds, tokens and peak memory in MB."""
     clip = noise(seconds)
     if way == "eager":
         start, written = _eager(model, clip, tokens)

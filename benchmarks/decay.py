@@ -35,12 +35,7 @@ ARMS = (
 
 @contextmanager
 def measured(name: str, times: dict[str, float]) -> Iterator[None]:
-    """Print wall-clock and processor time of the block, and store the latter, which other processes disturb less.
-
-    Args:
-        name: Name of the measurement.
-        times: Seconds by name, extended in place.
-    """
+    """Print wall-clock and processor time of the block, and store the latter, which other processes disturb less."""
     wall, processor = time.perf_counter(), time.process_time()
     yield
     times[name] = time.process_time() - processor
@@ -48,12 +43,7 @@ def measured(name: str, times: dict[str, float]) -> Iterator[None]:
 
 
 def measure(traces: int, folder: Path) -> bool:
-    """Measure one run, and return whether it meets its limit, if any.
-
-    Args:
-        traces: Number of traces.
-        folder: Folder of the runs.
-    """
+    """Measure one run, and return whether it meets its limit, if any."""
     times: dict[str, float] = {}
     run = folder / f"run-{traces}"
     if not (run / "items.jsonl").exists():

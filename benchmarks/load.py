@@ -114,19 +114,9 @@ def ask(
     start: float,
     leave_after_s: float | None = None,
 ) -> bool:
-    """Send one request of one visitor through Gradio's queue, from upload to reply.
+    """Send one request of one visitor, from upload to reply; return False if the queue is full.
 
-    Args:
-        client: Client with the visitor's address.
-        routes: Functions of the app.
-        number: Number of the visitor.
-        tokens: Largest number of new tokens.
-        tally: Results, extended in place.
-        start: Monotonic time from which the wait is counted.
-        leave_after_s: Seconds after which the visitor leaves the queue; None waits.
-
-    Returns:
-        False if the queue is full, else True.
+    The wait counts from ``start``, a monotonic time. After ``leave_after_s`` the visitor leaves the queue.
     """
     session = os.urandom(8).hex()
     upload = client.post("/gradio_api/upload", files={"files": (f"clip {number}.wav", clip_of(number))})

@@ -32,10 +32,7 @@ DATA = Path(__file__).resolve().parent.parent / "tests" / "data"
 def rate(traces: Sequence[tuple[str, Truth]], *, counted: bool, repeat: int) -> float:
     """Score the traces repeatedly, and return traces per core-second of the fastest repeat.
 
-    Args:
-        traces: Texts and truths.
-        counted: Also count the events by every rule.
-        repeat: Number of repeats.
+    With ``counted``, the events are also counted by every rule.
     """
     best = 0.0
     for text, truth in traces:  # fill the caches of vocabularies

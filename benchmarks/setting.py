@@ -88,15 +88,7 @@ def checkpoint(folder: Path, shape: str = "tiny", stored: Literal["float32", "in
 
 
 def lora(base: str, folder: Path) -> str:
-    """Write a LoRA adapter of rank 32 on all projections of the text model, as the recipes train it.
-
-    Args:
-        base: The base model.
-        folder: Folder of the adapter.
-
-    Returns:
-        The folder.
-    """
+    """Write a LoRA adapter of rank 32 on all projections of the text model, and return its folder."""
     from peft import LoraConfig, get_peft_model
 
     from mpar2.engines.checkpoint import load_checkpoint

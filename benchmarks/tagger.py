@@ -13,12 +13,7 @@ from mpar2.tagger import tag
 
 
 def speed(seconds: float, repeats: int = 5) -> tuple[float, float]:
-    """Return processor and wall-clock seconds of the fastest of ``repeats`` taggings of a clip.
-
-    Args:
-        seconds: Length of the clip.
-        repeats: Number of taggings.
-    """
+    """Return processor and wall-clock seconds of the fastest of ``repeats`` taggings of a clip."""
     noise = 0.1 * np.random.default_rng(0).standard_normal(int(seconds * SAMPLE_RATE))
     clip = Clip(noise.astype(np.float32))
     tag(clip)

@@ -30,14 +30,7 @@ LIMITS = {"loop": 4.0, "batches": 1.5}
 
 
 def plain(loaded: Checkpoint, prompts: list[tuple[Clip, Mode]], tokens: int, batch_size: int) -> int:
-    """Run ``generate`` over batches in the given order, and return the number of generated tokens.
-
-    Args:
-        loaded: The checkpoint.
-        prompts: Clips and modes.
-        tokens: Largest number of new tokens.
-        batch_size: Rows of a batch.
-    """
+    """Run ``generate`` over batches in the given order, and return the number of generated tokens."""
     processor, written = loaded.processor, 0
     processor.tokenizer.padding_side = "left"
     for first in range(0, len(prompts), batch_size):

@@ -126,10 +126,7 @@ def theme() -> gr.themes.Base:
 def launch_settings(upload_mb: int = 20, *, mcp: bool = False, first: str | None = None) -> dict[str, Any]:
     """Return the arguments of ``launch`` for a public app: no path is served, uploads are limited.
 
-    Args:
-        upload_mb: Largest upload, in MB.
-        mcp: Serve the endpoints as tools for language models too.
-        first: Address of the comparison that the page opens with; None opens with none.
+    ``first`` is the address of the comparison that the page opens with; ``mcp`` serves the endpoints as tools too.
     """
     from starlette.middleware import Middleware
     from starlette.middleware.gzip import GZipMiddleware

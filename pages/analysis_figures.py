@@ -35,10 +35,6 @@ NO_RUN = (
 def choice_of(table: RunTable, sent: Mapping[str, Any]) -> Choice:
     """Return the checked choice that a page sent, without arms that the runs do not have.
 
-    Args:
-        table: The runs.
-        sent: Fields of ``Choice`` as JSON; without ``arms``, :func:`first_arms` are chosen.
-
     Raises:
         AnalysisError: A metric or another name is not known.
     """
@@ -67,10 +63,6 @@ def choice_of(table: RunTable, sent: Mapping[str, Any]) -> Choice:
 
 def drawn(table: RunTable | None, sent: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the data of the tab: first the top figure with summary and items, then all figures.
-
-    Args:
-        table: The runs; None if none is chosen.
-        sent: The choice that the page sent (:func:`choice_of`).
 
     Yields:
         Exhibits as JSON, arms, levels of the filters, summary and items; ``whole`` is true in the last one.

@@ -50,10 +50,6 @@ def first_arms(table: RunTable) -> list[str]:
 def items_value(table: RunTable, arms: Sequence[str]) -> dict[str, Any]:
     """Return every item with the result of each arm.
 
-    Args:
-        table: The runs.
-        arms: Labels of arms, in the order of the cells.
-
     Returns:
         ``arms``, ``total`` (number of items), ``items``, the first 2,000 as [id, question, domain, difficulty,
         cells], and ``sound``, the ids of those whose recording can be played; a cell for each arm is [row, right,
@@ -100,10 +96,6 @@ def items_value(table: RunTable, arms: Sequence[str]) -> dict[str, Any]:
 
 def summary_value(table: RunTable, arms: Sequence[str]) -> list[dict[str, Any]]:
     """Compare Acc_per and accuracy of each arm with those of the first.
-
-    Args:
-        table: The runs.
-        arms: Labels of arms; the first is the baseline.
 
     Returns:
         For each metric that the first arm has: its value, and of each other arm the value and the paired difference

@@ -32,13 +32,7 @@ _pool = Pool("-P", "-m", "pages.analysis_process", busy=BUSY, quiet=False)
 
 
 def read_upload(path: str | Path) -> tuple[dict[str, Any], bytes]:
-    """Read a visitor's run.
-
-    Args:
-        path: The uploaded file.
-
-    Returns:
-        ``name`` and ``lines`` of its description; and its table, packed.
+    """Read a visitor's run: ``name`` and ``lines`` of its description, and its table, packed.
 
     Raises:
         AnalysisError: It is no run, or exceeds a limit.
@@ -49,12 +43,6 @@ def read_upload(path: str | Path) -> tuple[dict[str, Any], bytes]:
 
 def values_of(kind: str, root: Path, sent: Mapping[str, Any], own_run: bytes | None = None) -> Iterator[Any]:
     """Yield the data that the page shows.
-
-    Args:
-        kind: ``figures``, ``point``, ``paper`` or ``training``.
-        root: Folder of the shipped runs.
-        sent: Data that the page sent.
-        own_run: The visitor's own run, packed.
 
     Raises:
         AnalysisError: The request cannot be shown, or exceeds a limit.

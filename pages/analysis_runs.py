@@ -72,12 +72,7 @@ class Shelf:
     def drawn(
         self, sent: Mapping[str, Any], draw: Callable[[Mapping[str, Any]], Iterator[dict[str, Any]]]
     ) -> Iterator[dict[str, Any]]:
-        """Yield the values of ``draw`` for shipped runs; those of the last eight choices are cached.
-
-        Args:
-            sent: The choice that a page sent.
-            draw: Computes the values of a choice.
-        """
+        """Yield the values of ``draw`` for shipped runs; those of the last eight choices are cached."""
         defaults = {"runs": None, "arms": None, "metric": "acc_per", "binning": "count", "bins": 8}
         defaults |= {"length": "tokens", "outcome": "all", "filters": {}}
         key = json.dumps({name: sent.get(name, value) for name, value in defaults.items()}, sort_keys=True, default=str)
@@ -111,13 +106,7 @@ class Brought:
         self._kept = Kept(most_bytes, **bounds)
 
     def keep(self, session: str, visitor: str, packed: bytes) -> None:
-        """Keep a run, replacing the session's last one.
-
-        Args:
-            session: Session that may read it.
-            visitor: Address charged for the memory.
-            packed: The run, as ``pages.analysis_process`` packs it.
-        """
+        """Keep a run, replacing the session's last one."""
         self._kept.keep(session, visitor, packed)
 
     def packed(self, session: str) -> bytes:
@@ -201,16 +190,7 @@ def joined(tables: Sequence[RunTable]) -> RunTable | None:
 
 
 def compared(table: RunTable, row: Any, beside: Any) -> dict[str, Any] | None:
-    """Return the comparison document of a row and of up to three other rows. The positions are unchecked input.
-
-    Args:
-        table: The runs.
-        row: Position in ``table.frame``.
-        beside: Positions of other arms' answers to the same item: a list, or a single position.
-
-    Returns:
-        The document; None if a position does not exist or is of another item.
-    """
+    """Return the comparison document of a row and of up to three other rows. The positions are unchecked input."""
     beside_rows = beside if isinstance(beside, list) else [beside]
     rows = [
         position

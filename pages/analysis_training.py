@@ -54,10 +54,7 @@ def first_recipes(logs: Sequence[TrainingLog]) -> list[str]:
 def training_value(logs: TrainingLogs, chosen: Sequence[str] | None, window: int) -> dict[str, Any]:
     """Return the training figures of the page.
 
-    Args:
-        logs: The shipped logs.
-        chosen: Labels of recipes, unknown ones are ignored; None chooses :func:`first_recipes`.
-        window: Length of the moving mean over the lines, in logged steps; 1 draws them as logged.
+    Lines are moving means over ``window`` logged steps.
 
     Returns:
         Exhibits as JSON, the labels of all recipes and of the shown ones, and the logs that were left out, with

@@ -27,8 +27,7 @@ class _Offer(Protocol):
 def first_arms(offers: Sequence[_Offer]) -> tuple[tuple[str, str], ...]:
     """Return (checkpoint, mode) of each arm: the first offer in "direct" and "cot", the second or only one in "mpar2".
 
-    Args:
-        offers: The checkpoints, at least one.
+    There is at least one offer.
     """
     base, trained = offers[0].name, offers[min(1, len(offers) - 1)].name
     return (base, "direct"), (base, "cot"), (trained, "mpar2")

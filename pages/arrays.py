@@ -31,9 +31,6 @@ def pack(array: np.ndarray) -> dict[str, Any]:
 def unpack(packed: dict[str, Any]) -> np.ndarray:
     """Return the values that :func:`pack` wrote.
 
-    Args:
-        packed: Result of :func:`pack`.
-
     Raises:
         ValueError: The sizes of shape, data and scale do not agree.
     """

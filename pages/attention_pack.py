@@ -33,16 +33,7 @@ _MOST_COLUMNS, _FEWEST_COLUMNS = 400, 100
 
 
 def attention_document(record: AttentionRecord | None, trace: Trace, budget: int) -> dict[str, Any] | None:
-    """Pack an attention record (see the module).
-
-    Args:
-        record: The record; None if nothing was recorded.
-        trace: Its trace, whose parts are averaged over heads and layers later than single tokens.
-        budget: Approximate limit of the weights, in bytes.
-
-    Returns:
-        JSON data; None if nothing was recorded.
-    """
+    """Pack an attention record (see the module); None if nothing was recorded."""
     if record is None or not len(record.visible):
         return None
     tokens, layers, heads = record.mass.shape
@@ -110,9 +101,6 @@ def _join_columns(weights: np.ndarray, most: int) -> tuple[np.ndarray, int]:
 
 def record_of(packed: dict[str, Any]) -> AttentionRecord:
     """Return the record that :func:`attention_document` packed, at its stored resolution.
-
-    Args:
-        packed: Result of :func:`attention_document`.
 
     Raises:
         ValueError, KeyError, TypeError: The sizes of its arrays do not agree, or one is missing.

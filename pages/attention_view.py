@@ -50,18 +50,7 @@ def attention_view(
     seconds: float,
     budget: int = ATTENTION_BYTES,
 ) -> dict[str, Any] | None:
-    """Return the view of ``record`` (see the module), with about ``budget`` bytes of pictures.
-
-    Args:
-        record: Attention of one generation; None if nothing was recorded.
-        passages: Rows of the pictures by passage (``pages.units``).
-        words: Words of the trace.
-        seconds: Length of the clip, in seconds.
-        budget: Bytes of pictures before they are encoded as text.
-
-    Returns:
-        JSON data; None if nothing was recorded.
-    """
+    """Return the view of ``record`` (see the module), about ``budget`` bytes; None if nothing was recorded."""
     if record is None or not len(record.visible):
         return None
     tokens, layers, heads = record.mass.shape

@@ -86,10 +86,6 @@ class Batches:
     def add(self, session: str, path: str) -> dict[str, Any]:
         """Add one uploaded file, a sound or a table. A file added after the start begins the next batch.
 
-        Args:
-            session: Session that the batch belongs to.
-            path: The uploaded file.
-
         Returns:
             The number of ``sounds``, and whether there is a ``table``.
 
@@ -129,10 +125,7 @@ class Batches:
     def begin(self, session: str, asked: Asked, visitor: str) -> None:
         """Build the items and arms of a batch from the session's files and the form.
 
-        Args:
-            session: Session of the files.
-            asked: The form. Without a table, its question is used for every sound.
-            visitor: Address charged with one run per question.
+        Without a table, the question of the form is used for every sound. ``visitor`` is charged by question.
 
         Raises:
             BatchError: Files, table or arms cannot be run.
@@ -255,9 +248,6 @@ class Batches:
 
 def read_table(path: Path) -> list[dict[str, Any]]:
     """Return the unchecked rows of a table of questions (see the module).
-
-    Args:
-        path: The table.
 
     Raises:
         BatchError: The table cannot be read or is empty.

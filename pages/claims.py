@@ -22,11 +22,6 @@ def claims_of(
 ) -> list[dict[str, Any]]:
     """List each claimed or missed sound, in the order of the trace, missed sounds last.
 
-    Args:
-        mentions: Classified mentions of the trace.
-        targets: Labels of the target events.
-        opinion: The targets are a tagger's events, so the sentences state only the disagreement.
-
     Returns:
         For each sound ``label``, ``fate`` (matched, misused, hallucinated, missed), ``event`` (index in ``targets``,
         or None), ``mentions`` (indices), ``said`` and ``right`` (numbers of mentions) and ``why``, a sentence.
@@ -63,12 +58,7 @@ def claims_of(
 
 
 def reason_in_words(mention: Mapping[str, Any], *, opinion: bool = False) -> str:
-    """Return the reason for the kind of a mention, as a sentence.
-
-    Args:
-        mention: A classified mention (``mpar2.cafe.schema``) as JSON.
-        opinion: The targets are a tagger's events.
-    """
+    """Return the reason for the kind of a mention, as a sentence."""
     reason = str(mention.get("reason") or "").strip()
     detail = reason.partition(": ")[2] or reason
     if opinion:

@@ -44,12 +44,7 @@ _LONGEST = 8000  # characters of any text of the form
 
 
 def build_compare(services: Services, demo: gr.Blocks) -> None:
-    """Put the tab into the open ``gr.Blocks``.
-
-    Args:
-        services: Engine, checkpoints, limits and examples.
-        demo: The app, whose queue gives a visitor's position.
-    """
+    """Put the tab into the open ``gr.Blocks``."""
     comparer, batches = Comparer(services), Batches(services)
     view = view_component("comparison", "mountCompare", setup=setup_of(services))
     clip = channel("clip", "comparison", "clip")
@@ -222,11 +217,6 @@ def _form(event: gr.EventData) -> Mapping[str, Any]:
 
 def asked_of(form: Mapping[str, Any], path: str | None, services: Services) -> Asked:
     """Return the form of a browser as plain texts and numbers.
-
-    Args:
-        form: Data of the form; values of an unexpected type are ignored.
-        path: The visitor's own upload; None if there is none.
-        services: Examples and limits.
 
     Raises:
         AudioError: The form names an unknown example.

@@ -129,12 +129,7 @@ class ComparisonRun:
         return changed
 
     def finish(self, status: str, error: str | None = None) -> None:
-        """Close the document.
-
-        Args:
-            status: "done", "stopped" or "error".
-            error: Message for the arms that did not end; None without an error.
-        """
+        """Close the document."""
         self._document["status"] = status
         open_arms = [arm for arm in self._arms if arm["stage"] != "done"]
         for arm in open_arms or (self._arms if error else []):
@@ -156,12 +151,7 @@ class ComparisonRun:
             arm["stage"] = stage
 
     def score(self, index: int, cafe: dict[str, Any]) -> None:
-        """Add the classified mentions of an arm.
-
-        Args:
-            index: Index of the arm.
-            cafe: Result of ``pages.scoring.cafe_document``.
-        """
+        """Add the classified mentions of an arm."""
         self._arms[index].update(cafe=with_claims(cafe), stage="done")
 
     def snapshot(self) -> dict[str, Any]:
@@ -182,15 +172,7 @@ def with_claims(cafe: dict[str, Any]) -> dict[str, Any]:
 
 
 def complete(document: dict[str, Any], into: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Add the fields that depend on all arms: shared scales, and differences from the first arm with claims.
-
-    Args:
-        document: A document whose arms have ended; their ``against`` is set in place.
-        into: Document to add the scales to; None takes ``document`` itself.
-
-    Returns:
-        The document with the scales.
-    """
+    """Add the fields that depend on all arms: scales, and differences from the first arm with claims."""
     arms = document["arms"]
     claiming_arms = [i for i, arm in enumerate(arms) if (((arm["cafe"] or {}).get("counts")) or {}).get("predicted")]
     base = claiming_arms[0] if claiming_arms else 0
@@ -203,10 +185,6 @@ def complete(document: dict[str, Any], into: dict[str, Any] | None = None) -> di
 
 def differences(first: dict[str, Any], arm: dict[str, Any]) -> dict[str, Any]:
     """Subtract one arm from another.
-
-    Args:
-        first: The arm that is subtracted.
-        arm: The arm that it is subtracted from.
 
     Returns:
         ``right_claims``, ``acc_per``, ``last_third`` (share of attention on audio in the last third of the trace) and
@@ -275,13 +253,7 @@ def shown_model(model: str | None) -> str | None:
 
 
 def share_query(question: Question, arms: Sequence[Arm], example: str | None) -> str:
-    """Return the query string that reopens a question.
-
-    Args:
-        question: Question with text and choices.
-        arms: Arms with names and modes.
-        example: Name of the clip's example; None leaves the clip out.
-    """
+    """Return the query string that reopens a question."""
     pairs = [("example", example)] if example else []
     pairs += [("q", question.text)] + [("choice", choice) for choice in question.choices]
     pairs += [(f"arm{i}", f"{arm.name}:{arm.mode}") for i, arm in enumerate(arms, start=1)]
@@ -291,14 +263,7 @@ def share_query(question: Question, arms: Sequence[Arm], example: str | None) ->
 def generation_document(
     generation: Generation, question: Question, seconds: float, attention_bytes: int
 ) -> dict[str, Any]:
-    """Return the finished fields of an arm.
-
-    Args:
-        generation: Result of the engine.
-        question: Question with the true answer.
-        seconds: Length of the clip, in seconds.
-        attention_bytes: Approximate limit of the attention view, in bytes.
-    """
+    """Return the finished fields of an arm."""
     trace = trace_to_json(generation.trace)
     correct, unscored = _correctness(generation, question)
     tokens = [(token.chars.start, token.chars.stop) for token in generation.tokens]
@@ -350,12 +315,7 @@ def audio_uri(clip: Clip) -> str | None:
 
 
 def clip_document(clip: Clip, *, shareable: bool) -> dict[str, Any]:
-    """Return the ``clip`` of a document.
-
-    Args:
-        clip: The clip.
-        shareable: The clip is an example, so a link may name it.
-    """
+    """Return the ``clip`` of a document."""
     return {
         "name": clip.source,
         "seconds": round(clip.seconds, 3),
@@ -421,12 +381,7 @@ def _correctness(generation: Generation, question: Question) -> tuple[bool | Non
 
 
 def truth_document(events: Sequence[Event] | None, origin: str | None) -> dict[str, Any] | None:
-    """Return the ``truth`` of a document; None if the events are unknown.
-
-    Args:
-        events: True events of the clip; None if they are unknown.
-        origin: Origin of the annotation: "scene", "human", "visitor", ..
-    """
+    """Return the ``truth`` of a document; None if the events are unknown."""
     if events is None:
         return None
     entries = [{"label": event.label, "onset_s": event.onset_s, "offset_s": event.offset_s} for event in events]
@@ -434,13 +389,7 @@ def truth_document(events: Sequence[Event] | None, origin: str | None) -> dict[s
 
 
 def check_document(data: Any) -> dict[str, Any]:
-    """Check a document read from an untrusted file, so that the page can draw it.
-
-    Args:
-        data: The parsed JSON.
-
-    Returns:
-        The document; a document of version 1 is converted.
+    """Check a document read from an untrusted file; one of version 1 is converted.
 
     Raises:
         DocumentError: It is no comparison, or is damaged.

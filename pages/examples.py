@@ -109,9 +109,6 @@ class Example:
 def read_example(folder: Path) -> Example:
     """Read ``example.json``.
 
-    Args:
-        folder: Folder of the example.
-
     Raises:
         ValueError: The file is missing or incomplete.
     """
@@ -155,15 +152,7 @@ def load_examples(root: Path = EXAMPLES) -> tuple[Example, ...]:
 
 
 def first_example(examples: tuple[Example, ...], root: Path = EXAMPLES) -> str | None:
-    """Choose the example of the first screen: the index's, else that of the largest gain, else a stored one.
-
-    Args:
-        examples: Examples in the order of the list.
-        root: Folder of ``index.json``.
-
-    Returns:
-        Its name; None if there are no examples.
-    """
+    """Name the example of the first screen: the index's, else that of the largest gain, else a stored one."""
     names = [example.name for example in examples]
     if (configured := _index(root).get("first")) in names:
         return configured

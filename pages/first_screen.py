@@ -37,14 +37,7 @@ try {
 
 
 class FirstScreen:
-    """Middleware that adds the first screen to Gradio's page.
-
-    Args:
-        app: The wrapped ASGI app.
-        module: Address of the module of the views, relative to the app.
-        brand: Markup of the header.
-        first: Address of the comparison that the page opens with, or None.
-    """
+    """Middleware that adds the first screen to Gradio's page."""
 
     def __init__(self, app: Any, *, module: str, brand: str, first: str | None) -> None:
         self.app, self.module, self.brand, self.first = app, module, brand, first
@@ -78,9 +71,7 @@ class FirstScreen:
     def page(self, text: str, *, plain: bool = True) -> str:
         """Return Gradio's page with the first screen; any other page is returned unchanged.
 
-        Args:
-            text: The page from Gradio.
-            plain: The address has no query, so the page opens with the first comparison.
+        It opens with the first comparison if it is ``plain``, without a query.
         """
         entry, base = _ENTRY.search(text), _BASE.search(text)
         if entry is None or base is None or "<gradio-app" not in text:

@@ -65,15 +65,7 @@ class UploadShares:
         self._lock = threading.Lock()
 
     def refusal(self, visitor: str, size: int) -> str | None:
-        """Count an upload, or refuse it.
-
-        Args:
-            visitor: Address of the sender.
-            size: Size in bytes.
-
-        Returns:
-            None if it was counted, else the message of the refusal.
-        """
+        """Count an upload, or refuse it."""
         with self._lock:
             cutoff = self._clock() - _HOUR_S
             for name in list(self._uploads):
@@ -107,12 +99,7 @@ class SessionShares:
     def refusal(self, visitor: str, session: str) -> str | None:
         """Count a request of a session, or refuse it.
 
-        Args:
-            visitor: Address of the sender.
-            session: Session of the request; each session counts once.
-
-        Returns:
-            None if it was counted, else the message of the refusal.
+        Each session counts once.
         """
         with self._lock:
             sessions = self._sessions.setdefault(visitor, OrderedDict())

@@ -12,11 +12,6 @@ class Kept:
     """Contents by key, within a bound of their total size.
 
     Above the bound, the oldest content of the visitor with the most bytes is evicted first.
-
-    Args:
-        most_bytes: Bound of the total size.
-        kept_s: Lifetime of a content, in seconds.
-        clock: Monotonic clock, in seconds.
     """
 
     def __init__(self, most_bytes: int, kept_s: float = 3600.0, clock: Callable[[], float] = time.monotonic) -> None:
@@ -27,10 +22,7 @@ class Kept:
     def keep(self, key: str, visitor: str, content: bytes) -> None:
         """Keep a content, replacing the key's last one.
 
-        Args:
-            key: Key of the content.
-            visitor: Visitor charged for the memory.
-            content: The bytes.
+        ``visitor`` is charged for the memory.
         """
         with self._lock:
             self._forget_old()

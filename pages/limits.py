@@ -42,10 +42,6 @@ class VisitorLimits:
     def check(self, question: str, choices: list[str]) -> None:
         """Refuse a question or choices that are too long or too many.
 
-        Args:
-            question: Text of the question.
-            choices: Its choices.
-
         Raises:
             LimitError: One of them exceeds its limit.
         """
@@ -144,10 +140,6 @@ def visitor_of(request: Any, environment: Mapping[str, str] = os.environ) -> str
 
     Behind a proxy (a Space, or ``MPAR2_BEHIND_PROXY=1``) it is the last public address of ``X-Forwarded-For``, which
     the proxy wrote. Earlier addresses may be forged.
-
-    Args:
-        request: Gradio's or Starlette's request.
-        environment: Environment variables, which indicate a proxy.
     """
     client = getattr(request, "client", None)
     host = str(getattr(client, "host", None) or "")

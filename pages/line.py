@@ -67,12 +67,7 @@ class Turns:
         self._lines: dict[str, _Line] = {}
 
     def order(self, line: str, waiting: Iterable[Any]) -> list[Any]:
-        """Return all waiting events of a queue in the order of service.
-
-        Args:
-            line: Name of the queue.
-            waiting: Its waiting events.
-        """
+        """Return all waiting events of a queue in the order of service."""
         state, keys = self._line(line), []
         events = sorted(waiting, key=lambda event: event.enqueue_time)
         arrivals, ends = {id(event): state.arrivals.get(id(event), state.now) for event in events}, dict[str, float]()
@@ -118,14 +113,7 @@ class Turns:
         return None
 
     def end(self, line: str, event: Any, seconds: float, others: Iterable[Any]) -> None:
-        """Charge the work of an event that has ended.
-
-        Args:
-            line: Name of the queue.
-            event: The event.
-            seconds: Its duration.
-            others: The waiting and running events.
-        """
+        """Charge the work of an event that has ended."""
         state, visitor = self._line(line), self._visitor(event)
         if line in _BESIDE:
             self._beside.wait_s(visitor, seconds)
@@ -194,10 +182,6 @@ def events_of(demo: gr.Blocks, name: str | None = None) -> Iterator[Any]:
 
 def ahead_of(demo: gr.Blocks, session: str) -> int:
     """Count the requests before the session's own in the current queue of the models.
-
-    Args:
-        demo: The app.
-        session: Session of the request.
 
     Returns:
         The number of requests before it; all of them if the session has no request there.

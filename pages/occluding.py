@@ -18,12 +18,7 @@ WINDOWS = 20
 
 
 def occlusion_document(result: Occlusion, agreement: float | None = None) -> dict[str, Any]:
-    """Return a result as the page draws it.
-
-    Args:
-        result: Occlusion of one span, the answer.
-        agreement: Rank correlation with attention, if known.
-    """
+    """Return a result as the page draws it."""
     data = result.to_json()
     summary = _summary(result) + ("" if agreement is None else f" Rank correlation with attention: {agreement:+.2f}.")
     return {"measure": data["measure"], "edges_s": data["edges_s"], "drops": data["drops"][0], "summary": summary}

@@ -35,15 +35,12 @@ _files: dict[tuple[str, str], _File] = {}
 
 
 def publish(name: str, key: str, make: Callable[[], str]) -> str:
-    """Publish the text that ``make`` returns.
+    """Publish the text that ``make`` returns; return its address, relative to the app.
 
     Args:
         name: File name; its suffix gives the content type.
         key: Everything that the text depends on; another key gives another address.
         make: Returns the text; called on the first request.
-
-    Returns:
-        Address of the file, relative to the app.
     """
     token = hashlib.sha256(f"{name}\n{key}".encode("utf-8", "replace")).hexdigest()[:16]
     _files.setdefault((token, name), _File(name, make))

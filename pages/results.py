@@ -28,9 +28,6 @@ _HEADERS = {"Cache-Control": "private, no-store", "X-Content-Type-Options": "nos
 def opened_document(data: bytes) -> dict[str, Any]:
     """Return the checked comparison of a file, as the page opens it.
 
-    Args:
-        data: Content of the file.
-
     Raises:
         DocumentError: It is no comparison, has an older version, or has not ended.
     """
@@ -48,16 +45,7 @@ def opened_document(data: bytes) -> dict[str, Any]:
 
 
 def keep_result(kept: Kept, visitor: str, document: dict[str, Any]) -> str:
-    """Keep a checked comparison.
-
-    Args:
-        kept: Store of the results.
-        visitor: Address charged for the memory.
-        document: The comparison.
-
-    Returns:
-        An unguessable identifier.
-    """
+    """Keep a checked comparison, and return its unguessable identifier."""
     name = secrets.token_urlsafe(16)
     packed = gzip.compress(dump_json(document), 6, mtime=0)
     kept.keep(name, visitor, packed)

@@ -81,11 +81,6 @@ class Comparer:
     ) -> Iterator[dict[str, Any]]:
         """Run a comparison: :meth:`trace`, then :meth:`judge`.
 
-        Args:
-            asked: The request.
-            session: Session whose stop ends the run.
-            visitor: Address charged with the run; "" charges nobody.
-
         Yields:
             Documents as the comparison progresses; the last one is finished, with classified mentions where possible.
 
@@ -107,11 +102,6 @@ class Comparer:
         """Generate the traces of the arms.
 
         Judging by a model is left to :meth:`judge`, so that a slow judge does not block the engine.
-
-        Args:
-            asked: The request.
-            session: Session whose stop ends the run.
-            visitor: Address charged with the run; "" charges nobody.
 
         Yields:
             Documents as the traces grow; the last one is finished, unless judging follows.
@@ -199,11 +189,6 @@ class Comparer:
     def reason(self, asked: Asked, session: str, *, visitor: str = "") -> Iterator[Generation | None]:
         """Run a single arm.
 
-        Args:
-            asked: The request; its first arm is run.
-            session: Session whose stop ends the run.
-            visitor: Address charged with the run; "" charges nobody.
-
         Yields:
             None from time to time, so that a closed connection is noticed; finally the generation.
 
@@ -233,12 +218,7 @@ class Comparer:
     ) -> Iterator[dict[str, Any]]:
         """Compute the windows of the clip on which the answer of a finished trace depends.
 
-        Args:
-            asked: The request of the comparison; its first arm generated the trace.
-            text: The trace.
-            digest: Digest of the clip of the comparison.
-            session: Session whose stop ends the run.
-            visitor: Address charged with the run; "" charges nobody.
+        ``digest`` is that of the clip of the comparison.
 
         Yields:
             Occlusion as the page draws it (``pages.occluding``), after each batch of windows.
@@ -348,17 +328,10 @@ def split_choices(text: str) -> list[str]:
 
 
 def parse_events(text: str, clip_seconds: float) -> tuple[Event, ...] | None:
-    """Return the events of a text, one per line: ``label`` or ``label 1.2-3.4``.
+    """Return the events of a text, one per line: ``label`` or ``label 1.2-3.4``; None for an empty text.
 
     >>> parse_events("dog bark 0.5-1.5\\nsiren", 8.0)
     (Event(label='dog bark', onset_s=0.5, offset_s=1.5), Event(label='siren', onset_s=None, offset_s=None))
-
-    Args:
-        text: The lines; times are seconds.
-        clip_seconds: Length of the clip, within which the times must lie.
-
-    Returns:
-        The events; None for an empty text.
 
     Raises:
         QuestionError: A line cannot be read, or there are too many.
@@ -398,10 +371,6 @@ _ALMOST_TIMES = re.compile(r"(?:^|\s)(?:[\d.,:]*\d[\d.,:]*\s*s?\s*[-–—].*|[-
 
 def decoding_of(asked: Asked, most: int) -> Decoding:
     """Return the decoding options of a request.
-
-    Args:
-        asked: Request with tokens, temperature and seed.
-        most: Limit of new tokens.
 
     Raises:
         EngineError: A value is out of its range, or is no number.

@@ -74,13 +74,7 @@ def view_component(elem_id: str, mount: str, **props: Any) -> gr.HTML:
 
 
 def channel(elem_id: str, view: str, method: str) -> gr.HTML:
-    """Return a hidden component whose value is passed to a method of a view.
-
-    Args:
-        elem_id: Its own id.
-        view: Id of the view's element.
-        method: Name of the view's method.
-    """
+    """Return a hidden component whose value is passed to a method of a view."""
     import gradio as gr
 
     return gr.HTML(

@@ -65,8 +65,7 @@ class Judging:
     def check(self, *, local: bool) -> None:
         """Check that the judge can be used.
 
-        Args:
-            local: Only this machine reaches the app, so that any address may be called.
+        ``local``: only this machine reaches the app, so any address may be called.
 
         Raises:
             JudgingError: Something is missing, or the address must not be called.
@@ -99,10 +98,6 @@ def _capital(text: str) -> str:
 
 def check_address(address: str, *, local: bool) -> None:
     """Check that a visitor may make this machine call an address.
-
-    Args:
-        address: Address of a server.
-        local: Only this machine reaches the app; otherwise only https to public hosts is allowed.
 
     Raises:
         JudgingError: The address is invalid, or must not be called.

@@ -58,9 +58,7 @@ class StopBoard:
     def end(self, session: str, event: threading.Event) -> None:
         """Remove the event of a run that has ended.
 
-        Args:
-            session: Its session.
-            event: Its event; a newer run of the session is kept.
+        A newer run of the session is kept.
         """
         with self._lock:
             if self._events.get(session) is event:
@@ -83,12 +81,7 @@ class Uploads:
         self._lock, self._clock = threading.Lock(), clock
 
     def hold(self, session: str, path: str) -> None:
-        """Register for an hour that a session uses a file.
-
-        Args:
-            session: The session.
-            path: The uploaded file.
-        """
+        """Register for an hour that a session uses a file."""
         with self._lock:
             paths = self._held.pop(session, {})
             paths[path] = self._clock()
@@ -140,10 +133,6 @@ class Services:
 
     def arm(self, name: str, mode: str) -> Arm:
         """Return the arm of an offered checkpoint.
-
-        Args:
-            name: Name of the offer.
-            mode: Name of a mode.
 
         Raises:
             EngineError: The offer or the mode is unknown.

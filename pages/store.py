@@ -21,10 +21,6 @@ from pages.services import Services
 def make_comparison(services: Services, example: Example) -> dict[str, Any]:
     """Return the finished comparison document of an example, without its audio.
 
-    Args:
-        services: Engine and offers.
-        example: The example.
-
     Raises:
         RuntimeError: An arm did not finish.
     """
@@ -42,15 +38,7 @@ def make_comparison(services: Services, example: Example) -> dict[str, Any]:
 
 
 def write_comparison(example: Example, document: dict[str, Any]) -> Path:
-    """Write the stored comparison atomically.
-
-    Args:
-        example: The example.
-        document: The comparison, without its audio.
-
-    Returns:
-        The file.
-    """
+    """Write the stored comparison atomically, and return its file."""
     path = example.comparison_path
     write_bytes(path, dump_json(document))
     return path

@@ -33,15 +33,7 @@ _EXTRA = ("prompt_version", "prompt_hash", "items", "model_hash", "adapter_hash"
 
 
 def choose_items(run: Run, number: int) -> list[str]:
-    """Choose items that every arm answered, alternating between difficulties, in an order given by hashes of the ids.
-
-    Args:
-        run: The run.
-        number: Largest number of items.
-
-    Returns:
-        Their ids.
-    """
+    """Choose items that every arm answered, from all difficulties in turn, in an order given by hashes of their ids."""
     arms = {arm["name"] for arm in run.manifest["arms"]}
     arms_of_item: dict[str, set[str]] = {}
     difficulty: dict[str, str] = {}
@@ -61,15 +53,6 @@ def choose_items(run: Run, number: int) -> list[str]:
 
 def store_run(engine: Any, folder: Path, audio_root: Path, ids: Sequence[str]) -> Iterator[str]:
     """Copy the recordings of items beside a run, and write the heatmaps of their answers.
-
-    Args:
-        engine: Engine that computes the attention of a given trace (``attend``).
-        folder: The run's folder.
-        audio_root: Folder that the run's audio paths are relative to.
-        ids: Ids of items.
-
-    Yields:
-        A message for each answer.
 
     Raises:
         RunError: A recording is missing, or its path leaves the folder.

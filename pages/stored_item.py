@@ -60,15 +60,7 @@ class _Answer:
 
 
 def stored_document(table: RunTable, rows: Sequence[int]) -> dict[str, Any] | None:
-    """Return answers of a finished run as a comparison document.
-
-    Args:
-        table: The runs.
-        rows: Positions of answers to one item in ``table.frame``, by arm; the first four are used.
-
-    Returns:
-        The document; None if the run does not exist any more.
-    """
+    """Return answers of a finished run as a comparison document; None if the run does not exist any more."""
     answers = _answers(table, list(rows)[:MOST_ARMS])
     if not answers:
         return None
@@ -110,16 +102,7 @@ def stored_document(table: RunTable, rows: Sequence[int]) -> dict[str, Any] | No
 
 
 def audio_of(run: RunInfo, item: Mapping[str, Any], clips: Mapping[str, Path] | None = None) -> Path | None:
-    """Return the path of the item's recording inside the run's folder, or of the example's clip in ``clips.json``.
-
-    Args:
-        run: The run.
-        item: The ``item`` of a record.
-        clips: Result of :func:`linked_clips` for the run; None reads them.
-
-    Returns:
-        The path; None for an upload or a missing recording.
-    """
+    """Return the path of the item's recording inside the run's folder, or of the example's clip in ``clips.json``."""
     audio = item["audio"]
     if run.limits is not None or not run.source.is_dir() or not isinstance(audio, str) or not audio:
         return None
@@ -134,14 +117,7 @@ def audio_of(run: RunInfo, item: Mapping[str, Any], clips: Mapping[str, Path] | 
 
 
 def linked_clips(folder: Path) -> dict[str, Path]:
-    """Return the recordings of a run that are clips of the app's examples.
-
-    Args:
-        folder: The run's folder.
-
-    Returns:
-        Paths of clips by the path of the recording in the items; empty without ``clips.json``.
-    """
+    """Map recordings of a run to clips of the app's examples; empty without ``clips.json``."""
     try:
         raw = load_json((folder / CLIPS).read_bytes(), CLIPS)
     except (OSError, RunError):

@@ -48,13 +48,7 @@ class WordTokens(NamedTuple):
 
 
 def passages(text: str, parts: Sequence[Mapping[str, Any]], tokens: Sequence[Sequence[int]]) -> list[Passage]:
-    """Return the passages of a trace in their order.
-
-    Args:
-        text: The generated text.
-        parts: Parts of the trace as JSON (``mpar2.trace.trace_to_json``).
-        tokens: Character span of each generated token.
-    """
+    """Return the passages of a trace in their order."""
     parents = {part["parent"] for part in parts if part["parent"] is not None}
     ends = [stop for _, stop in tokens]
     result: list[Passage] = []
@@ -85,10 +79,6 @@ def words(text: str, tokens: Sequence[Sequence[int]]) -> list[WordTokens]:
 
     >>> words("a dog bark 0.5 s", [(0, 1), (1, 5), (5, 10), (10, 14), (14, 16)])[1]
     WordTokens(chars=(2, 5), tokens=(1, 2))
-
-    Args:
-        text: The generated text.
-        tokens: Character span of each generated token.
     """
     starts, ends = [start for start, _ in tokens], [stop for _, stop in tokens]
     tags = [match.span() for match in _TAG.finditer(text)]

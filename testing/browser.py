@@ -58,11 +58,7 @@ _LETTERS = (
 
 
 def make_clip(seconds: float = 6.0) -> Clip:
-    """Return a clip with noise and a tone at each event.
-
-    Args:
-        seconds: Length of the clip, in seconds.
-    """
+    """Return a clip with noise and a tone at each event."""
     times = np.arange(int(SAMPLE_RATE * seconds)) / SAMPLE_RATE
     samples = np.random.default_rng(0).normal(scale=0.003, size=times.size)
     for event, hertz in zip(EVENTS, (440, 440, 1500), strict=True):
@@ -74,15 +70,7 @@ def make_clip(seconds: float = 6.0) -> Clip:
 def generation(
     arm: Arm, text: str, question: Question = QUESTION, *, columns: int = 150, sink: bool = False
 ) -> Generation:
-    """Return a generation of ``text`` with deterministic random attention.
-
-    Args:
-        arm: The arm.
-        text: The generated text.
-        question: The question.
-        columns: Columns of the heatmap.
-        sink: Add an attention sink at one frame.
-    """
+    """Return a generation of ``text`` with deterministic random attention."""
     spans = [Span(*match.span()) for match in _PIECES.finditer(text)]
     trace = parse_trace(text, spans)
     rng = np.random.default_rng(len(text))
@@ -112,14 +100,7 @@ def generation(
 def document(
     traces: tuple[str, str] = TRACES, question: Question = QUESTION, *, clip: Clip | None = None, **options: Any
 ) -> dict[str, Any]:
-    """Return a finished comparison document with mentions classified by the reference judge.
-
-    Args:
-        traces: Text of each arm.
-        question: The question.
-        clip: The clip; None takes :func:`make_clip`.
-        options: Options of ``ComparisonRun``.
-    """
+    """Return a finished comparison document with mentions classified by the reference judge."""
     clip = clip or make_clip()
     run = ComparisonRun(clip, question, ARMS, Decoding(), truth=EVENTS, truth_origin="scene", **options)
     for index, (arm, text) in enumerate(zip(ARMS, traces, strict=True)):
@@ -133,16 +114,9 @@ def document(
 
 
 def write_example(root: Path, name: str, *, stored: dict[str, Any] | None = None, **values: Any) -> Path:
-    """Write the folder of an example as ``pages.examples`` reads it.
+    """Write the folder of an example as ``pages.examples`` reads it, and return it.
 
-    Args:
-        root: Folder of the examples.
-        name: Name of the example.
-        stored: Its stored comparison; None writes none.
-        values: Fields of ``example.json`` to override, and ``seconds`` of the clip.
-
-    Returns:
-        The folder.
+    ``values`` override fields of ``example.json``, and the ``seconds`` of the clip.
     """
     folder = root / name
     folder.mkdir(parents=True)
@@ -168,13 +142,7 @@ def write_example(root: Path, name: str, *, stored: dict[str, Any] | None = None
 
 
 def tiny_services(checkpoint: Path, adapter: Path, **options: Any) -> Services:
-    """Return services that offer a tiny pair on the real engine.
-
-    Args:
-        checkpoint: Folder of the base model.
-        adapter: Folder of its adapter.
-        options: Further options of ``Services``.
-    """
+    """Return services that offer a tiny pair on the real engine."""
     offers = (Offer("small-base", str(checkpoint), None), Offer("small-mpar2", str(checkpoint), str(adapter)))
     return Services(engine=TransformersEngine(), offers=offers, limits=Limits(max_seconds=8.0), **options)
 
@@ -198,10 +166,7 @@ def chromium() -> str | None:
 def browser_page(*, first_visit: bool = False, letters_px: int = 16, **options: Any) -> Iterator[Any]:
     """Yield a page of a fresh browser that collects its errors in ``page.problems``.
 
-    Args:
-        first_visit: Show the guide of the first visit.
-        letters_px: Default font size of the browser; 32 is text at 200 %.
-        options: Options of ``browser.new_page``.
+    ``first_visit`` shows the guide of the first visit; ``letters_px`` is the default font size (32 is text at 200 %).
     """
     from playwright.sync_api import sync_playwright
 

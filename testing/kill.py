@@ -19,17 +19,7 @@ import time
 
 
 def killed_and_resumed(arguments: list[str], kills: int, seed: int, seconds: float) -> tuple[int, int, float]:
-    """Run ``mpar2 ARGUMENTS`` with kills and restarts.
-
-    Args:
-        arguments: Arguments of ``mpar2``, or "training" and its arguments.
-        kills: Largest number of kills.
-        seed: Seed of the times of the kills.
-        seconds: Duration of the command without kills.
-
-    Returns:
-        Exit status, number of kills, and seconds of the last start.
-    """
+    """Run ``mpar2 ARGUMENTS`` with kills and restarts; return status, kills, and seconds of the last start."""
     if arguments[0] == "training":
         import training.run  # noqa: F401 - once, and not in each fork
         from training.__main__ import main

@@ -60,10 +60,6 @@ def agreement_with(judge: Callable[[str, Truth], Verdict], traces: list[Labelled
 
     A label is matched with the judge's mention that shares most characters with it. A label without a mention counts
     as judged "neutral". Mentions without a label are compared with "neutral".
-
-    Args:
-        judge: Returns the verdict of a trace, given its text and truth.
-        traces: The labelled traces.
     """
     mentions = agreed = invented = 0
     differences = []

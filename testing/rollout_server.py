@@ -44,12 +44,7 @@ class RolloutServer:
         self._lock = threading.Lock()
 
     def load(self, name: str, path: str) -> None:
-        """Load an adapter from a folder into the model.
-
-        Args:
-            name: Name of the adapter.
-            path: Its folder.
-        """
+        """Load an adapter from a folder into the model."""
         from mpar2.engines.checkpoint import load_checkpoint
 
         with self._lock:

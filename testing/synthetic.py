@@ -78,20 +78,9 @@ def write_run(
     padding: int = 0,
     hostile: str = "",
 ) -> Path:
-    """Write a finished run.
+    """Write a finished run, and return its folder.
 
-    Args:
-        folder: The run's folder; it is created.
-        items: Number of items.
-        arms: The arms.
-        seed: Seed of the generator.
-        attention: Write attention ratios.
-        judged: Write scores and probes.
-        padding: Characters added to each trace.
-        hostile: Text inserted into every field that an untrusted run could contain.
-
-    Returns:
-        The folder.
+    ``padding`` characters are added to each trace; ``hostile`` is a text inserted into every field of an untrusted run.
     """
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True)

@@ -89,11 +89,7 @@ class Server:
 def openai_reply(text: str | None, *, model: str = "served-1", finish: str = "stop", **options: Any) -> HttpReply:
     """Return a chat completion.
 
-    Args:
-        text: Content of the message.
-        model: Name of the model in the reply.
-        finish: Reason of the end.
-        options: ``refusal``, ``reasoning_content``, ``usage``, ``delay_s``, ``thoughts``.
+    ``options`` are ``refusal``, ``reasoning_content``, ``usage``, ``delay_s`` and ``thoughts``.
     """
     message: dict[str, Any] = {"role": "assistant", "content": text}
     for name in ("refusal", "reasoning_content"):
@@ -118,11 +114,7 @@ def openai_stream(
 ) -> HttpReply:
     """Return a chat completion as server-sent events, one text per event.
 
-    Args:
-        texts: Text of each event.
-        model: Name of the model in the reply.
-        finish: Reason of the end; None sends none.
-        options: ``reasoning``, ``logprobs``, ``usage``, ``done``, ``pause_s``.
+    ``options`` are ``reasoning``, ``logprobs``, ``usage``, ``done`` and ``pause_s``.
     """
 
     def event(body: Any) -> bytes:
@@ -150,14 +142,7 @@ def openai_stream(
 
 
 def gemini_stream(texts: Sequence[str], *, model: str = "served-1", finish: str = "STOP", **options: Any) -> HttpReply:
-    """Return a streamed generateContent response, one text per chunk.
-
-    Args:
-        texts: Text of each chunk.
-        model: Name of the model in the reply.
-        finish: Reason of the end.
-        options: ``pause_s``.
-    """
+    """Return a streamed generateContent response, one text per chunk."""
     pieces = []
     for number, text in enumerate(texts, 1):
         candidate: dict[str, Any] = {"index": 0, "content": {"role": "model", "parts": [{"text": text}]}}
@@ -173,11 +158,7 @@ def gemini_stream(texts: Sequence[str], *, model: str = "served-1", finish: str 
 def gemini_reply(text: str | None, *, model: str = "served-1", finish: str = "STOP", **options: Any) -> HttpReply:
     """Return a generateContent response.
 
-    Args:
-        text: Text of the reply; None leaves it out.
-        model: Name of the model in the reply.
-        finish: Reason of the end.
-        options: ``block``, ``thought``, ``delay_s``.
+    ``options`` are ``block``, ``thought`` and ``delay_s``.
     """
     body: dict[str, Any] = {
         "modelVersion": model,
@@ -196,11 +177,7 @@ def gemini_reply(text: str | None, *, model: str = "served-1", finish: str = "ST
 def error(status: int, message: str = "scripted", *, retry_after: str | None = None, **options: Any) -> HttpReply:
     """Return an error that both SDKs parse.
 
-    Args:
-        status: HTTP status.
-        message: Message of the error.
-        retry_after: Value of the header Retry-After; None sends none.
-        options: ``details`` (Google's), ``code`` (OpenAI's), ``location``.
+    ``options`` are ``details`` (Google's), ``code`` (OpenAI's) and ``location``.
     """
     inner = {"message": message, "code": options.get("code", status), "status": "SCRIPTED", "type": "scripted"}
     if "details" in options:
@@ -313,11 +290,7 @@ def judge_plan(
 
     It replies to the three requests of the model judges, in either format.
 
-    Args:
-        reply: Builds the reply of a text.
-        delay_s: Delay of each reply, in seconds.
-        gullible: Follow instructions inside a trace, as weak judges do.
-        version: Name of the model in the replies.
+    A ``gullible`` judge follows instructions inside a trace, as weak judges do.
     """
 
     def plan(call: Call) -> HttpReply:

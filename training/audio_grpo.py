@@ -514,9 +514,6 @@ class _ResumeCallback(TrainerCallback):
 def grpo_config(**options: Any) -> GRPOConfig:
     """Make TRL's configuration with the options that audio needs.
 
-    Args:
-        options: Fields of ``GRPOConfig``.
-
     Raises:
         ValueError: An option contradicts these.
     """

@@ -46,12 +46,7 @@ class AudioNotUsedError(MPAR2Error, RuntimeError):
 
 
 class Clips:
-    """Map paths of clips to numbers, and numbers to mel features of the checkpoint's processor.
-
-    Args:
-        processor: The checkpoint's processor.
-        keep: Clips whose features are cached.
-    """
+    """Map paths of clips to numbers, and numbers to mel features of the checkpoint's processor."""
 
     def __init__(self, processor: Any, *, keep: int = _MEL_CLIPS) -> None:
         self._processor = processor
@@ -142,10 +137,6 @@ def gathered(model: Any, part: torch.nn.Module) -> Iterator[None]:
 
     FSDP2 gathers weights of the root module in its own forward only, ZeRO-3 those of the module that is called. Without
     sharding this does nothing.
-
-    Args:
-        model: The root module as the trainer wraps it.
-        part: The submodule to call.
     """
     if hasattr(model, "unshard"):  # FSDP2; the root reshards at the end of its next forward
         model.unshard()
@@ -162,15 +153,7 @@ def gathered(model: Any, part: torch.nn.Module) -> Iterator[None]:
 
 
 def encode(model: Any, clips: Sequence[ClipFeatures]) -> list[torch.Tensor]:
-    """Run the audio tower over clips.
-
-    Args:
-        model: The model, wrapped or not; gradients flow where the tower requires them.
-        clips: Features of the clips.
-
-    Returns:
-        Frames of each clip, (positions, hidden).
-    """
+    """Run the audio tower over clips, and return the frames of each, (positions, hidden)."""
     inner = inner_model(model)
     family = family_of(inner.config.model_type)
     with gathered(model, family.audio_part(inner)):
@@ -242,15 +225,7 @@ class AudioInjector:
             raise AudioNotUsedError("the model ran without embedding a prompt: no audio could have reached it")
 
     def frames(self, model: Any, numbers: Sequence[int]) -> list[torch.Tensor]:
-        """Encode clips; equal numbers share one encoding.
-
-        Args:
-            model: The model, wrapped or not; gradients flow where its tower is trained.
-            numbers: Numbers of the clips.
-
-        Returns:
-            Frames of each clip, (positions, hidden).
-        """
+        """Encode clips to frames, (positions, hidden); equal numbers share one encoding."""
         distinct = list(dict.fromkeys(numbers))
         if not self.frozen:
             encoded = dict(zip(distinct, self._encode(model, distinct), strict=True))
@@ -270,15 +245,7 @@ class AudioInjector:
         return [encoded[number] for number in numbers]
 
     def silent_frames(self, model: Any, numbers: Sequence[int]) -> list[torch.Tensor]:
-        """Encode silence as long as each clip, without gradients.
-
-        Args:
-            model: The model, wrapped or not.
-            numbers: Numbers of the clips.
-
-        Returns:
-            Frames for each clip, (positions, hidden).
-        """
+        """Encode silence as long as each clip to frames, (positions, hidden), without gradients."""
         by_length: dict[int, torch.Tensor] = {}
         with torch.no_grad():
             for number in numbers:

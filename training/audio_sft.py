@@ -50,15 +50,7 @@ def audio_path(prompt: Sequence[Mapping[str, Any]]) -> str:
 
 
 def prompt_ids(processor: Any, prompt: Sequence[Mapping[str, Any]], positions: int) -> list[int]:
-    """Tokenise a prompt.
-
-    Args:
-        processor: The checkpoint's processor.
-        prompt: Chat messages with one audio part.
-        positions: Positions of the clip, and so the number of audio placeholders.
-
-    Returns:
-        Token ids.
+    """Tokenise a prompt with as many audio placeholders as its clip has positions.
 
     Raises:
         AudioNotUsedError: The prompt holds another number of placeholders.
@@ -98,10 +90,7 @@ class Ids:
 class AudioCollator:
     """Collate rows of a dataset to a batch with audio, or raise :class:`AudioNotUsedError`.
 
-    Args:
-        processor: The checkpoint's processor.
-        clips: Reads the clips.
-        max_tokens: Most tokens of an example, beyond which it is an error; None allows any length.
+    An example of more than ``max_tokens`` is an error.
     """
 
     def __init__(self, processor: Any, clips: Clips, *, max_tokens: int | None = None) -> None:
@@ -138,10 +127,6 @@ class AudioCollator:
     def tokenize(self, example: Mapping[str, Any], positions: int) -> Ids:
         """Tokenise prompt and completion of one example.
 
-        Args:
-            example: A row with ``prompt`` and ``completion``.
-            positions: Positions of its clip.
-
         Raises:
             ValueError: The completion is empty, or the example is too long.
             AudioNotUsedError: The prompt holds another number of placeholders.
@@ -161,11 +146,6 @@ class AudioCollator:
 
     def check(self, batch: Mapping[str, torch.Tensor], numbers: Sequence[int], positions: Sequence[int]) -> None:
         """Refuse a batch that would train the model without audio.
-
-        Args:
-            batch: Tensors with a row for each example.
-            numbers: Number of each row's clip.
-            positions: Positions of each clip.
 
         Raises:
             AudioNotUsedError: Features are missing, invalid or identical, or placeholders do not match; see the module.
@@ -207,9 +187,6 @@ class AudioSFTTrainer(SFTTrainer):
 
 def sft_config(**options: Any) -> SFTConfig:
     """Make TRL's configuration with the options that audio needs: our collator gets the rows unchanged and uncut.
-
-    Args:
-        options: Fields of ``SFTConfig``.
 
     Raises:
         ValueError: An option contradicts these.

@@ -92,23 +92,14 @@ class Chains:
     def keep(self, item: Item, text: str, model: str, prompt: str) -> None:
         """Add an item with its chain.
 
-        Args:
-            item: The item.
-            text: The chain.
-            model: Name of the model that wrote it.
-            prompt: Hash of the prompt, or "rules".
+        ``prompt`` is the hash of the prompt, or "rules".
         """
         completions = dict(item.extra.get("completions") or {}) | {"mpar2": text}
         extra = item.extra | {"completions": completions, "chain_model": model, "chain_prompt": prompt}
         self.items.append(replace(item, extra=extra))
 
     def drop(self, reason: str, item: Item) -> None:
-        """Count an item without a chain.
-
-        Args:
-            reason: One of the reasons of the module.
-            item: The item.
-        """
+        """Count an item without a chain."""
         self.dropped[reason] += 1
         self.examples.setdefault(reason, item.id)
 
@@ -134,12 +125,7 @@ def format_chain(chain: Chain) -> str:
 
 
 def check_chain(text: str, item: Item) -> str | None:
-    """Return the reason to drop a chain; None if it is valid.
-
-    Args:
-        text: The chain.
-        item: The item whose answer and caption the chain is checked against.
-    """
+    """Return the reason to drop a chain; None if it is valid."""
     trace = parse_trace(text)
     if not is_wellformed(trace):
         return "form"
@@ -164,11 +150,6 @@ def _sounds(text: str) -> set[str]:
 
 async def captions(items: Sequence[Item], client: ChatClient, folder: Path) -> tuple[list[Item], Counter[str]]:
     """Caption the clips of items; each clip is captioned once.
-
-    Args:
-        items: The items.
-        client: A service with an audio model.
-        folder: Cache of captions, so that none is paid for twice.
 
     Returns:
         The items with a caption, and the number of clips without one, by reason.
@@ -201,12 +182,7 @@ def _request(item: Item) -> str:
 
 
 def estimate_chains(items: Sequence[Item], prices: Prices | None = None) -> Estimate:
-    """Estimate requests, tokens and cost of writing chains.
-
-    Args:
-        items: Items with captions.
-        prices: Prices of the service; None gives no cost.
-    """
+    """Estimate requests, tokens and cost of writing chains."""
     prompt = sum(estimate_tokens(PROMPT, _request(item)) for item in items)
     return Estimate(len(items), prompt, len(items) * _REPLY_TOKENS, prices)
 
@@ -218,14 +194,7 @@ async def chains(
     *,
     in_flight: int = 16,
 ) -> Chains:
-    """Write and check a chain for each item that has a caption and an answer; see the module.
-
-    Args:
-        items: The items.
-        client: A service with a text model.
-        journal: Journal of replies, so that none is paid for twice.
-        in_flight: Requests at a time.
-    """
+    """Write and check a chain for each item that has a caption and an answer; see the module."""
     outcome = Chains()
     ready = []
     for item in items:
@@ -287,15 +256,7 @@ def caption_by_tagger(items: Sequence[Item]) -> tuple[list[Item], Counter[str]]:
 def run_captions(source: Any, client: ChatClient | None, out: Path, *, prices: Prices | None, yes: bool) -> int:
     """Run the command ``captions``: print an estimate, then caption.
 
-    Args:
-        source: Items of a source of data (``training.data``).
-        client: A service with an audio model; None uses the tagger's events.
-        out: Folder of the new corpus.
-        prices: Prices of the service; None gives no cost.
-        yes: Continue after the estimate.
-
-    Returns:
-        The exit code.
+    A ``client`` of None captions by the tagger's events.
     """
     from mpar2.cafe.caption import Captioner
     from training.data import Corpus, save_corpus
@@ -318,15 +279,7 @@ def run_captions(source: Any, client: ChatClient | None, out: Path, *, prices: P
 def run_chains(source: Any, client: ChatClient | None, out: Path, *, prices: Prices | None, yes: bool) -> int:
     """Run the command ``chains``: print an estimate, then write chains.
 
-    Args:
-        source: Items of a source of data (``training.data``).
-        client: A service with a text model; None writes by rule.
-        out: Folder of the new corpus.
-        prices: Prices of the service; None gives no cost.
-        yes: Continue after the estimate.
-
-    Returns:
-        The exit code.
+    A ``client`` of None writes by rule.
     """
     from training.data import Corpus, save_corpus
     from training.rule_chains import rule_chains

@@ -68,9 +68,7 @@ def peak_memory_gb() -> float:
 def cost_sheet(rows: Iterable[Mapping[str, Any]]) -> dict[str, float | int]:
     """Summarise the logged steps of a run.
 
-    Args:
-        rows: Lines of ``log.jsonl``; those without times are skipped. The first step, which warms up, is left out
-            if there are others.
+    The first step, which warms up, is left out if there are others.
 
     Returns:
         ``steps``; means per step of ``step_s`` and of each stage in seconds; ``tokens_per_s`` of rollouts;

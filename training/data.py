@@ -212,12 +212,7 @@ def recordings_of(specs: Sequence[Mapping[str, Any]]) -> frozenset[str]:
 
 
 def filter_text_only_solvable(items: Sequence[Item], model: str) -> list[Item]:
-    """Return the items that a model does not answer correctly on silence; the others need no audio.
-
-    Args:
-        items: The items.
-        model: Checkpoint that answers them, directly and greedily.
-    """
+    """Return the items that a model does not answer correctly on silence; the others need no audio."""
     rates = _right_answers(items, model, None, "direct", 1, 8, silent=True)
     return [item for item, rate in zip(items, rates, strict=True) if rate == 0]
 
@@ -290,12 +285,7 @@ def _right_answers(
 
 
 def completion_of(item: Item, mode: str) -> str | None:
-    """Return an item's completion for a mode; None where there is none.
-
-    Args:
-        item: The item; a direct completion follows from its answer.
-        mode: Name of the mode.
-    """
+    """Return an item's completion for a mode; None where there is none."""
     completion = (item.extra.get("completions") or {}).get(mode)
     if completion is None and mode == "direct" and item.question.answer is not None:
         return f"<answer>{item.question.answer}</answer>"
@@ -305,11 +295,7 @@ def completion_of(item: Item, mode: str) -> str | None:
 def to_dataset(items: Sequence[Item], mode: str, *, completions: bool = False, prompt: str | None = None) -> Any:
     """Return a ``datasets.Dataset`` of rows (see the module).
 
-    Args:
-        items: The items.
-        mode: Mode of the prompts.
-        completions: Use only items that have a completion for the mode.
-        prompt: Set or file of the prompt's texts (``mpar2.prompts``); None uses the shipped ones.
+    With ``completions``, items without one for the mode are left out.
 
     Raises:
         ValueError: No row is left.
@@ -354,17 +340,7 @@ def _row(item: Item, mode: str, completion: str | None, prompt: str | None) -> d
 def save_corpus(
     corpus: Corpus, folder: Path, *, split: str, prompts: Iterable[str] = ("direct", "cot", "mpar2")
 ) -> Path:
-    """Write ``items.jsonl`` and its card, ``card.json``; audio is referenced by absolute path.
-
-    Args:
-        corpus: The items and their sources.
-        folder: Output folder.
-        split: Name of the split, for the card.
-        prompts: Modes whose prompt hashes the card lists.
-
-    Returns:
-        The file of items.
-    """
+    """Write ``items.jsonl``, which refers to audio by absolute path, and ``card.json``; return the former."""
     folder.mkdir(parents=True, exist_ok=True)
     data = b"".join(dump_json(item_to_json(item)) + b"\n" for item in corpus.items)
     write_bytes(folder / "items.jsonl", data)

@@ -23,10 +23,6 @@ _DIGITS = 6
 def export_run(run: Path, out: Path) -> Path:
     """Write the small log of a training.
 
-    Args:
-        run: Folder that ``training.run`` wrote.
-        out: Folder of the log.
-
     Raises:
         ValueError: The training has not logged a step yet.
     """
@@ -60,15 +56,9 @@ def log_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def write_log(out: Path, manifest: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> Path:
-    """Write a log and its manifest.
+    """Write a log and its manifest into a folder, and return it.
 
-    Args:
-        out: Folder of the log.
-        manifest: Fields of the manifest, other than steps and package.
-        rows: Logged rows, each with "step"; later values of a step override earlier ones.
-
-    Returns:
-        The folder.
+    Later values of a step override earlier ones.
 
     Raises:
         ValueError: No row has a step.

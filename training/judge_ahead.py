@@ -17,13 +17,7 @@ _COLUMNS = ("question", "choices", "answer", "events", "caption")
 
 
 class JudgeAhead:
-    """Call the scorers behind reward functions on TRL's event loop.
-
-    Args:
-        functions: Reward functions; those of an asynchronous scorer have it as an attribute (``rewards.functions``).
-        processor: Decodes token ids as TRL does.
-        loop: Event loop of TRL's asynchronous rewards.
-    """
+    """Call the scorers behind reward functions on TRL's event loop."""
 
     def __init__(self, functions: Iterable[Any], processor: Any, loop: asyncio.AbstractEventLoop) -> None:
         scorers = {id(f.scorer): f.scorer for f in functions if getattr(f, "scorer", None) is not None}
@@ -36,12 +30,7 @@ class JudgeAhead:
         return bool(self._scorers)
 
     def ask(self, rows: Sequence[Mapping[str, Any]], completions: Sequence[Sequence[int]]) -> None:
-        """Request the scores of completions; callable from any thread.
-
-        Args:
-            rows: Rows of the dataset, one for each completion.
-            completions: Token ids.
-        """
+        """Request the scores of completions; callable from any thread."""
         texts = self._processor.batch_decode(completions, skip_special_tokens=True)
         columns = {name: [row.get(name) for row in rows] for name in _COLUMNS if name in rows[0]}
         for sample in samples_of_call(texts, columns):

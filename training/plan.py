@@ -308,12 +308,7 @@ def _build(family: str, config: Any) -> Any:
 
 
 def count_costs(recipe: Recipe, config: Any) -> Costs:
-    """Count the operations of a model, with the recipe's adapter in passes and without it in rollouts.
-
-    Args:
-        recipe: The recipe; it gives family and adapter.
-        config: transformers' configuration of the model, of which two sizes are built on the meta device.
-    """
+    """Count the operations of a model, with the recipe's adapter in passes and without it in rollouts."""
     lora = None if recipe.lora is None else json.dumps(recipe.lora)
     shape = json.dumps(config.to_dict(), default=str, sort_keys=True)
     one_layer, two_layers = (

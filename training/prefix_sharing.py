@@ -25,12 +25,7 @@ from training.audio_inputs import AudioInjector, inner_model
 
 
 def can_share(accelerator: Any, network: Any) -> bool:
-    """Return whether prompts can be read once here; see the module.
-
-    Args:
-        accelerator: The trainer's accelerator; several processes or sharding prevent it.
-        network: The model; gradient checkpointing prevents it.
-    """
+    """Return whether prompts can be read once here; see the module."""
     alone = accelerator.num_processes == 1 and accelerator.distributed_type.value == "NO"
     return alone and not any(getattr(part, "gradient_checkpointing", False) for part in inner_model(network).modules())
 

@@ -82,10 +82,7 @@ def packaged_names(folder: str) -> list[str]:
 def read_mapping(name: str, kind: str, error: type[Exception]) -> dict[str, Any]:
     """Read a mapping from YAML.
 
-    Args:
-        name: The path of a YAML file, or a file of the package's folder for this kind.
-        kind: ``recipe`` or ``plan``; the folder is its plural.
-        error: Class of the errors for a missing file or one without a mapping.
+    ``kind`` is ``recipe`` or ``plan``; the package's folder is its plural.
 
     Returns:
         The mapping, with numbers such as ``1e-6`` as numbers.
@@ -113,11 +110,6 @@ def variants() -> dict[str, dict[str, Any]]:
 
 def load_recipe(name: str, overrides: Sequence[str] = (), *, variant: str | None = None) -> Recipe:
     """Resolve a recipe.
-
-    Args:
-        name: A recipe of the package, or the path of a YAML file.
-        overrides: ``key=value`` texts, applied last.
-        variant: A variant of GRPO, applied before the overrides.
 
     Raises:
         RecipeError: A name, key or value is invalid.

@@ -13,15 +13,7 @@ import torch
 
 
 def flat_groups(advantages: torch.Tensor, size: int) -> list[int]:
-    """Return the groups whose advantages are all zero.
-
-    Args:
-        advantages: Advantage of each row, (N,).
-        size: Rows of a group, which are adjacent.
-
-    Returns:
-        Indices of the groups.
-    """
+    """Return the indices of the groups of ``size`` rows whose advantages, (N,), are all zero."""
     groups = advantages.view(-1, size)
     return (groups == 0).all(dim=1).nonzero().flatten().tolist()
 

@@ -175,12 +175,7 @@ class ServerRollouts:
     ) -> tuple[Any, list[list[int]], list[list[list[float]]], Any]:
         """Return completions of the rows of a batch.
 
-        Args:
-            prompts: Token ids of each row, G equal adjacent rows for each prompt. Only their number is used: the server
-                renders the prompt from the messages in ``requests``.
-            images: Unused.
-            num_generations: G.
-            profiler: Unused.
+        Only the number of prompts is used: the server renders the prompt from the messages in ``requests``.
 
         Returns:
             As TRL expects: prompts, token ids of each row, log-probabilities of each token as lists of one, None.
@@ -203,12 +198,7 @@ class ServerRollouts:
         return list(prompts), ids, logprobs, None
 
     def ask_ahead(self, requests: Sequence[GroupRequest], num_generations: int) -> None:
-        """Request the completions of the next batch with the current adapter.
-
-        Args:
-            requests: Requests of all rows of the batch, G equal ones for each prompt.
-            num_generations: G.
-        """
+        """Request the completions of the next batch with the current adapter."""
         prompts = list(requests[::num_generations])
         if self._pending is None or self._pending[0] != prompts:
             self._pending = prompts, self._ask(prompts, num_generations)
@@ -234,11 +224,7 @@ class ServerRollouts:
     ) -> None:
         """Refuse a server whose log-probabilities match silence rather than the clip.
 
-        Args:
-            server: The server's log-probabilities, (N, T).
-            with_clip: The trainer's with the clip, (N, T).
-            with_silence: The trainer's with silence in place of the clip, (N, T).
-            mask: 1 for tokens of a completion, (N, T).
+        All tensors are (N, T), in nats.
 
         Raises:
             RolloutError: The server's are closer to silence.

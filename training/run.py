@@ -57,17 +57,7 @@ _HARDNESS = {"easy": 0.0, "medium": 0.5, "hard": 1.0}
 
 
 def train(method: Method, recipe: Recipe, out: Path, *, resume: bool = False, command: Sequence[str] = ()) -> Path:
-    """Train a recipe; an existing training is resumed or refused, never overwritten.
-
-    Args:
-        method: "sft" or "grpo".
-        recipe: The recipe.
-        out: Folder of the training.
-        resume: Resume from the last checkpoint in ``out``.
-        command: Words of the command, for the manifest.
-
-    Returns:
-        The folder of the result: ``OUT/adapter``, or ``OUT/model`` where all weights are trained.
+    """Train a recipe, and return ``OUT/adapter`` or ``OUT/model``; an existing training is resumed or refused.
 
     Raises:
         RecipeError: ``out`` holds another training, or this one and ``resume`` is False.
@@ -129,12 +119,7 @@ def _write_costs(out: Path) -> None:
 
 
 def finished(recipe: Recipe, out: Path) -> Path | None:
-    """Return the result of a finished training, or None.
-
-    Args:
-        recipe: The recipe; it determines whether the result is an adapter.
-        out: Folder of the training.
-    """
+    """Return the result of a finished training, or None."""
     final = out / ("adapter" if recipe.lora is not None else "model")
     return final if final.is_dir() else None
 

@@ -35,19 +35,9 @@ def write_scenes(
     kinds: Collection[str] = KINDS,
     seed: int = 0,
 ) -> int:
-    """Write scenes with their audio, items and a card.
+    """Write scenes with their audio, items and a card; return the number of items.
 
-    Args:
-        bank: Folder of the bank of sounds.
-        out: Output folder.
-        split: "train" or "validation".
-        count: Number of scenes.
-        questions: Most questions of a scene.
-        kinds: Kinds of question, which are balanced.
-        seed: Seed of the scenes.
-
-    Returns:
-        Number of items.
+    Each scene has at most ``questions`` questions, of balanced ``kinds``.
 
     Raises:
         ValueError: The split is another one.

@@ -29,12 +29,7 @@ _REPLIES = {
 
 
 def smoke_test_recipe(recipe: Recipe, folder: Path) -> Recipe:
-    """Reduce a recipe to two steps, and replace its model and data by small ones.
-
-    Args:
-        recipe: The recipe.
-        folder: Folder of the small model and data.
-    """
+    """Reduce a recipe to two steps, and replace its model and data by small ones."""
     folder.mkdir(parents=True, exist_ok=True)
     model, part = folder / "model", folder / ".model.part"
     if not model.exists():  # renamed only when it is complete
@@ -64,13 +59,7 @@ def smoke_test_recipe(recipe: Recipe, folder: Path) -> Recipe:
 
 
 def token_reward(completions: Any, completion_ids: Any, **columns: Any) -> list[float]:
-    """Reward completions by the share of their even token ids, which varies, so that the update is not zero.
-
-    Args:
-        completions: Unused.
-        completion_ids: Token ids of each completion.
-        columns: Unused.
-    """
+    """Reward completions by the share of their even token ids, which varies, so that the update is not zero."""
     return [sum(token % 2 == 0 for token in ids) / max(1, len(ids)) for ids in completion_ids]
 
 
@@ -110,10 +99,6 @@ def _clips(folder: Path) -> Path:
 def build_small_model(family: str, folder: Path) -> Path:
     """Write random weights of a family's real classes, with a tokenizer of some hundred tokens.
 
-    Args:
-        family: Name of the family.
-        folder: Output folder.
-
     Raises:
         RecipeError: There is no small model of the family.
     """
@@ -130,13 +115,7 @@ def build_small_model(family: str, folder: Path) -> Path:
 
 
 def build_small_qwen2_audio(folder: Path, tokenizer_of: Path, seed: int = 0) -> Path:
-    """Write a Qwen2-Audio with random weights that accepts 4 s of audio instead of 30.
-
-    Args:
-        folder: Output folder.
-        tokenizer_of: Checkpoint whose tokenizer is used.
-        seed: Seed of the weights.
-    """
+    """Write a Qwen2-Audio with random weights that accepts 4 s of audio instead of 30."""
     import torch
     from transformers import (
         AutoTokenizer,

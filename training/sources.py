@@ -57,9 +57,6 @@ def source_kinds() -> tuple[str, ...]:
 def read_source(spec: Mapping[str, Any]) -> Source:
     """Read one source of a recipe.
 
-    Args:
-        spec: The source as a mapping; see the module.
-
     Raises:
         SourceError: The mapping or the data is invalid.
     """

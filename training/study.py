@@ -71,9 +71,7 @@ class Study:
 def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
     """Read a study and resolve all recipes, so that an error in the last run is raised before the first is trained.
 
-    Args:
-        path: YAML file of the study.
-        overrides: ``key=value`` texts for all runs; a run's own keys take precedence.
+    A run's own keys take precedence over ``overrides``.
 
     Raises:
         RecipeError: The file cannot be read, or a run is invalid; the message names it.
@@ -119,16 +117,7 @@ def _run(path: Path, entry: Any, common: Sequence[str], before: Sequence[str]) -
 
 
 def run_study(study: Study, out: Path, *, command: Sequence[str] = ()) -> list[str]:
-    """Train the runs that are not trained yet; logs and the file of arms are written after each run.
-
-    Args:
-        study: The study.
-        out: Folder of its trainings.
-        command: Words of the command, for the manifests.
-
-    Returns:
-        An error message for each run without a result.
-    """
+    """Train the runs that are not trained yet; return an error message for each run without a result."""
     main = os.environ.get("RANK", "0") == "0"
     out.mkdir(parents=True, exist_ok=True)
     failed: dict[str, str] = {}

@@ -76,12 +76,7 @@ def add_prompt_option(parser: argparse._ActionsContainer) -> None:
 
 
 def add_arm_option(parser: argparse._ActionsContainer, *, several: bool) -> None:
-    """Add ``--arm``, equal in all commands.
-
-    Args:
-        parser: Parser of the command.
-        several: Whether the help mentions repeating the option.
-    """
+    """Add ``--arm``, equal in all commands."""
     repeat_help = "; give the option once for each" if several else ""
     parser.add_argument(
         "--arm",
@@ -120,9 +115,7 @@ def read_arm(options: argparse.Namespace) -> Arm:
 def read_arms(options: argparse.Namespace, others: Sequence[str]) -> tuple[Arm, ...]:
     """Parse the arms of ``--arm``, with the prompt set of ``--prompt``; empty without ``--arm``.
 
-    Args:
-        options: Options of the command.
-        others: Names of the options that specify arms in another way, exclusive with ``--arm``.
+    ``others`` are options that specify arms in another way, exclusive with ``--arm``.
 
     Raises:
         ArmError: ``--arm`` and another way, or an arm that cannot be read.
@@ -138,12 +131,7 @@ def read_arms(options: argparse.Namespace, others: Sequence[str]) -> tuple[Arm, 
 
 
 def engine_of(options: argparse.Namespace, arms: Sequence[Arm] = ()) -> Engine:
-    """Build the engine of the options of :func:`add_engine_options`, or a router if arms name engines.
-
-    Args:
-        options: Options of the command.
-        arms: The arms to run.
-    """
+    """Build the engine of the options of :func:`add_engine_options`, or a router if arms name engines."""
     from mpar2.engines.base import EngineOptions
     from mpar2.engines.routing import engine_for_arms
 
@@ -189,19 +177,10 @@ def run_arms(
     attention: Path | None,
     live: bool,
 ) -> list[Generation]:
-    """Generate every arm, and write its attention to a file.
+    """Generate every arm, write its attention to a file, and return the generations in order.
 
-    Args:
-        clip: The recording.
-        question: The question.
-        arms: The arms.
-        decoding: How to decode.
-        engine: Engine that runs the arms.
-        attention: FILE.npz (:func:`attention_files`); None writes none.
-        live: Print the text of a single arm while it is generated, and the names of written files.
-
-    Returns:
-        One generation an arm, in order.
+    ``attention`` is FILE.npz (:func:`attention_files`). ``live`` prints the text of a single arm while it is generated,
+    and the names of written files.
 
     Raises:
         PromptError: A prompt set or file cannot be used.
@@ -240,24 +219,14 @@ def printable(text: str) -> str:
 
 
 def attention_files(path: Path | None, arms: int) -> list[Path]:
-    """Return the attention file of each arm: FILE.npz for one arm, FILE-1.npz, FILE-2.npz, .. for several.
-
-    Args:
-        path: FILE.npz; None: no files.
-        arms: Number of arms.
-    """
+    """Return the attention file of each arm: FILE.npz for one arm, FILE-1.npz, FILE-2.npz, .. for several."""
     if path is None or arms == 1:
         return [] if path is None else [path]
     return [path.with_name(f"{path.stem}-{number}{path.suffix}") for number in range(1, arms + 1)]
 
 
 def print_summary(generation: Generation, question: Question) -> None:
-    """Print answer, choice, tokens, time and attention of a generation.
-
-    Args:
-        generation: Generation of one arm.
-        question: Its question.
-    """
+    """Print answer, choice, tokens, time and attention of a generation."""
     answer = generation.trace.answer or generation.choice
     print(f"answer:     {printable(answer) if answer is not None else '(none given)'}")
     if question.choices:
@@ -270,12 +239,7 @@ def print_summary(generation: Generation, question: Question) -> None:
 
 
 def print_warnings(clip: Clip, generations: Sequence[Generation]) -> None:
-    """Print each warning once, on stderr.
-
-    Args:
-        clip: The recording.
-        generations: Generations of all arms.
-    """
+    """Print each warning once, on stderr."""
     for warning in dict.fromkeys([*clip.warnings, *(w for g in generations for w in g.warnings)]):
         print(f"warning: {warning}", file=sys.stderr)
 

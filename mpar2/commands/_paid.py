@@ -78,10 +78,6 @@ def limiter(options: argparse.Namespace) -> Limiter:
 def prices(options: argparse.Namespace, model: str | None) -> Prices | None:
     """Return the prices of a model from the file ``--prices``; None without the file or an entry for the model.
 
-    Args:
-        options: Options of the command.
-        model: The model's name.
-
     Raises:
         SettingError: The file is no price list.
     """
@@ -91,16 +87,7 @@ def prices(options: argparse.Namespace, model: str | None) -> Prices | None:
 
 
 def agreed(what: str, estimate: Estimate, options: argparse.Namespace) -> bool:
-    """Print the estimated cost, and ask for confirmation.
-
-    Args:
-        what: The paid work, for the line on stderr.
-        estimate: The cost; without requests no confirmation is needed.
-        options: Options of the command; ``--yes`` confirms beforehand.
-
-    Returns:
-        False if the answer is not yes, or the input is not interactive.
-    """
+    """Print the estimated cost and ask for confirmation; without an interactive input, the answer is no."""
     print(f"{what}: {estimate}", file=sys.stderr)
     if options.yes or not estimate.requests:
         return True
@@ -111,12 +98,7 @@ def agreed(what: str, estimate: Estimate, options: argparse.Namespace) -> bool:
 
 
 def spent(replies: Journal, table: Prices | None) -> str:
-    """Return the cost of all recorded replies as text, with those of earlier starts and rejected ones.
-
-    Args:
-        replies: The journal of a :class:`mpar2.llm.journal.RecordedClient`.
-        table: Prices of the model; None: tokens only.
-    """
+    """Return the cost of all recorded replies as text, with those of earlier starts and rejected ones."""
     from mpar2.llm.journal import usage_of
 
     usage = usage_of(replies)

@@ -248,9 +248,7 @@ def _arm_of(entry: Mapping[str, Any]) -> Arm:
 def run_clip(root: str, name: str) -> Clip:
     """Load a clip of a run.
 
-    Args:
-        root: The folder of the run's audio.
-        name: Path under ``root``, or file name, as stored in the run. It is untrusted.
+    ``name`` is a path under ``root`` or a file name, as stored in the run. It is untrusted.
 
     Raises:
         AudioError: No such file under ``root`` (also for a name that points outside of it), or it holds no audio.

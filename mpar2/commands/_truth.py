@@ -14,12 +14,7 @@ if TYPE_CHECKING:
 
 
 def add_truth(parser: argparse.ArgumentParser, what: str) -> None:
-    """Add the option ``--truth``.
-
-    Args:
-        parser: Parser of the task.
-        what: The task's use of the truth, for the help.
-    """
+    """Add the option ``--truth``."""
     parser.add_argument(
         "--truth",
         choices=TRUTHS,
@@ -30,10 +25,6 @@ def add_truth(parser: argparse.ArgumentParser, what: str) -> None:
 
 def refuse_unfit(who: str, which: str | None) -> None:
     """Refuse a kind of truth without events.
-
-    Args:
-        who: The consumer of the events, for the error.
-        which: The value of ``--truth``.
 
     Raises:
         ScoreError: ``which`` is a cue or a caption.
@@ -49,12 +40,6 @@ def refuse_unfit(who: str, which: str | None) -> None:
 
 def event_truths(run: str, items: Mapping[str, Item], which: str | None, who: str) -> dict[str, Truth]:
     """Return the truths of all items that have events.
-
-    Args:
-        run: The run's folder; captions and tagged events may lie beside it.
-        items: Items of the run, by id.
-        which: The value of ``--truth``.
-        who: The consumer of the events, for the error.
 
     Raises:
         ScoreError: No item has such a truth; the message gives the remedy.
@@ -74,11 +59,7 @@ def event_truths(run: str, items: Mapping[str, Item], which: str | None, who: st
 def nothing_to_do(run: str, who: str, what: str, which: str | None) -> None:
     """Refuse a run without any item to judge, before any cost arises.
 
-    Args:
-        run: The run's folder.
-        who: The consumer of the events.
-        what: What lacks them, with its verb ("12 items have").
-        which: The value of ``--truth``.
+    ``what`` lacks them, with its verb ("12 items have").
 
     Raises:
         ScoreError: Always; the message gives the remedy.

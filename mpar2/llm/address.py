@@ -38,14 +38,11 @@ _NO_KEY = "EMPTY"  # expected in the header by vLLM and SGLang without authentic
 
 
 def check_base_url(base_url: str, *, public_only: bool = False) -> str:
-    """Check the address of a server.
+    """Check the address of a server, and return it without a trailing slash.
 
     Args:
         base_url: Address typed by a user.
         public_only: Refuse addresses of private networks and of this machine.
-
-    Returns:
-        The address without a trailing slash.
 
     Raises:
         SettingError: It is not a plain http(s) address, or not allowed.
@@ -84,10 +81,6 @@ def check_base_url(base_url: str, *, public_only: bool = False) -> str:
 def public_addresses(host: str, port: int) -> list[str]:
     """Look up the addresses of a machine on the public internet.
 
-    Args:
-        host: Host name, or an address.
-        port: The port to connect to.
-
     Raises:
         SettingError: There is no such machine, or one of its addresses is not on the public internet.
     """
@@ -120,9 +113,6 @@ def _embedded(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> list[ipaddre
 def gemini_key(given: str | None = None) -> SecretStr:
     """Return the Gemini key.
 
-    Args:
-        given: The caller's key; None takes the environment's.
-
     Raises:
         StopRun: There is no key.
     """
@@ -131,10 +121,6 @@ def gemini_key(given: str | None = None) -> SecretStr:
 
 def server_key(base_url: str, given: str | None = None) -> SecretStr:
     """Return the key of an OpenAI-compatible server.
-
-    Args:
-        base_url: The server; one that is not OpenAI's needs no key.
-        given: The caller's key; None takes the environment's.
 
     Raises:
         StopRun: The server is OpenAI's, and there is no key.

@@ -63,11 +63,6 @@ class FailuresInARow:
 async def for_each(items: Iterable[T], work: Callable[[T], Awaitable[None]], *, in_flight: int) -> None:
     """Apply ``work`` to every item, several concurrently.
 
-    Args:
-        items: The items.
-        work: A coroutine function.
-        in_flight: Concurrent items, at least 1.
-
     Raises:
         Exception: The first one of ``work``. No item starts after it; pending ones finish.
         ValueError: ``in_flight`` is below 1.

@@ -34,14 +34,7 @@ class Prices:
 
     @staticmethod
     def load(source: str | Path, model: str) -> Prices | None:
-        """Load the prices of a model.
-
-        Args:
-            source: A JSON file, or JSON text.
-            model: Name of the model.
-
-        Returns:
-            The prices; None if the table does not list the model.
+        """Load the prices of a model from a JSON file or text; None if it does not list the model.
 
         Raises:
             SettingError: The table cannot be read.

@@ -84,10 +84,6 @@ class ReplyRejected(LLMError):
 def redact(text: str, secrets: Iterable[str]) -> str:
     """Replace secrets in a text.
 
-    Args:
-        text: Any text, for example of a service.
-        secrets: Keys; empty ones are ignored.
-
     >>> redact("Incorrect API key: sk-123", ["sk-123"])
     'Incorrect API key: [key]'
     """
@@ -98,11 +94,6 @@ def redact(text: str, secrets: Iterable[str]) -> str:
 
 
 def clip_text(text: str, limit: int = 400) -> str:
-    """Return a text as one line, for messages.
-
-    Args:
-        text: Any text.
-        limit: Largest number of characters; a longer text ends in an ellipsis.
-    """
+    """Return a text as one line, for messages."""
     line = " ".join(text.split())
     return line if len(line) <= limit else line[: limit - 1] + "…"

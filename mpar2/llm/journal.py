@@ -147,15 +147,7 @@ class KeyedLocks:
 
 
 async def finish_in_thread(function: Callable[..., T], *args: object) -> T:
-    """Call a function in a thread; a cancelled caller waits for its end first.
-
-    Args:
-        function: The function to call.
-        *args: Its arguments.
-
-    Returns:
-        The result of the function.
-    """
+    """Call a function in a thread and return its result; a cancelled caller waits for its end first."""
     task = asyncio.ensure_future(asyncio.to_thread(function, *args))
     try:
         return await asyncio.shield(task)
@@ -168,10 +160,6 @@ class RecordedClient:
     """A client that answers repeated requests from a journal (see the module).
 
     Concurrent equal requests are sent once. To sample several replies, make the parts different.
-
-    Args:
-        client: The client of the service.
-        journal: Stores the replies.
 
     Attributes:
         reused: Number of replies from the journal.

@@ -168,7 +168,7 @@ async def call_with_retries(
     estimate: int,
     rng: Random,
 ) -> tuple[T, int]:
-    """Send a request until it succeeds or fails permanently.
+    """Send a request until it succeeds or fails permanently; return the result and the number of tries.
 
     Args:
         send: Sends the request once.
@@ -177,9 +177,6 @@ async def call_with_retries(
         limiter: The limiter, shared with other requests.
         estimate: Expected tokens of the request.
         rng: Random generator for the jitter.
-
-    Returns:
-        The result, and the number of tries.
 
     Raises:
         StopRun: A failure of scope ``run``; the limiter starts no request after it.

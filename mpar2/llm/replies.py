@@ -53,12 +53,7 @@ class BadBodyError(Exception):
 
 
 class ErrorInReply(Exception):
-    """An error that a gateway reports under status 200.
-
-    Args:
-        status: Its code; 502 if it has none.
-        body: The decoded JSON body.
-    """
+    """An error that a gateway reports under status 200."""
 
     def __init__(self, status: int, body: Any) -> None:
         super().__init__(error_message(body))
@@ -93,15 +88,7 @@ class Parts:
         self.pieces += bool(other.text or other.reasoning)
 
     def reply(self, model: str, structured: Structured, tries: int, seconds: float, first_s: float | None) -> Reply:
-        """Return the complete reply.
-
-        Args:
-            model: The requested model.
-            structured: How the schema was sent.
-            tries: Number of tries.
-            seconds: From the request to the end of the reply.
-            first_s: From the request to the first text; None if the reply was not streamed.
-        """
+        """Return the complete reply."""
         return Reply(
             text=self.text,
             model=model,

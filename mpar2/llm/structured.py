@@ -46,10 +46,6 @@ class StructuredReply(Generic[M]):
 def parse(reply: Reply, schema: type[M]) -> M:
     """Parse the value in a reply.
 
-    Args:
-        reply: Reply of a model.
-        schema: Schema of the value.
-
     Raises:
         ReplyRejected: With the reason blocked, truncated, empty, invalid_json or schema.
     """

@@ -26,12 +26,7 @@ _SCORERS: dict[str, Callable[..., Scorer]] = {}
 
 
 def register_scorer(name: str, make: Callable[..., Scorer]) -> None:
-    """Register a scorer, for ``scorer: {name: ...}`` of a recipe.
-
-    Args:
-        name: Its name.
-        make: Factory; gets the recipe's other options of the scorer.
-    """
+    """Register a scorer, for ``scorer: {name: ...}`` of a recipe."""
     _SCORERS[name] = make
 
 

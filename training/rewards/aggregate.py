@@ -19,10 +19,6 @@ from collections.abc import Callable, Sequence
 def geometric(scores: Sequence[float], floor: float = 0.05) -> float:
     """Compute the geometric mean of step scores (arXiv 2603.02266, step-wise perception reward).
 
-    Args:
-        scores: Scores of the steps, 0 to 1.
-        floor: Least value of a score, so that one zero does not hide all others.
-
     >>> round(geometric([1.0, 0.25]), 3), round(geometric([1.0, 0.0]), 3), geometric([])
     (0.5, 0.224, 0.0)
     """
@@ -43,10 +39,6 @@ def arithmetic(scores: Sequence[float]) -> float:
 def soft_min(scores: Sequence[float], temperature: float = 0.1) -> float:
     """Compute a smooth minimum of step scores.
 
-    Args:
-        scores: Scores of the steps, 0 to 1.
-        temperature: At 0 the minimum, at infinity the mean.
-
     >>> round(soft_min([1.0, 0.0], temperature=0.01), 2), soft_min([0.5, 0.5])
     (0.01, 0.5)
     """
@@ -61,10 +53,6 @@ def soft_min(scores: Sequence[float], temperature: float = 0.1) -> float:
 
 def until_wrong(scores: Sequence[float], threshold: float = 0.5) -> float:
     """Sum the scores of the steps before the first wrong one, over the number of all steps.
-
-    Args:
-        scores: Scores of the steps, 0 to 1.
-        threshold: A step below it is wrong, and ends the sum.
 
     >>> until_wrong([1.0, 1.0, 0.0, 1.0]), until_wrong([0.0, 1.0]), until_wrong([])
     (0.5, 0.0, 0.0)

@@ -40,9 +40,6 @@ Value = float | None
 def format_reward(mode: str = "mpar2") -> Reward:
     """Make R_format: 1 for the exact form of the mode, else 0.
 
-    Args:
-        mode: Name of the mode.
-
     Raises:
         ValueError: The mode is not known.
     """
@@ -65,13 +62,7 @@ def perception_reward(scorer: Scorer) -> Reward:
 
 
 def step_reward(scorer: Scorer, aggregate: str = "geometric", **options: float) -> Reward:
-    """Make R_spr: the step scores, aggregated.
-
-    Args:
-        scorer: Scores the steps.
-        aggregate: Name of the aggregator (``training.rewards.aggregate``).
-        **options: Options of the aggregator (``floor``, ``temperature``, ``threshold``).
-    """
+    """Make R_spr: the step scores, aggregated."""
     if aggregate not in AGGREGATORS:
         raise ValueError(f"aggregate is {aggregate!r}: use one of {', '.join(AGGREGATORS)}")
     function = AGGREGATORS[aggregate]
@@ -80,12 +71,7 @@ def step_reward(scorer: Scorer, aggregate: str = "geometric", **options: float) 
 
 
 def review_reward(scorer: Scorer, gate: float = 0.2) -> Reward:
-    """Make R_rea: accuracy, gated by the review.
-
-    Args:
-        scorer: Scores the review.
-        gate: The reward of a right answer without any review, 0 to 1.
-    """
+    """Make R_rea: accuracy, gated by the review."""
     if not 0 <= gate <= 1:
         raise ValueError(f"gate is {gate}: it must lie between 0 and 1")
 
@@ -100,10 +86,6 @@ def length_reward(soft: int, hard: int) -> Reward:
     """Make a soft limit on length: 0 up to ``soft`` tokens, falling linearly to -1 at ``hard``.
 
     A completion of unknown length gets None. Source: soft overlong punishment of DAPO (arXiv 2503.14476).
-
-    Args:
-        soft: Tokens without a penalty.
-        hard: Tokens from which it is -1.
 
     Raises:
         ValueError: Not 0 < soft < hard.
@@ -124,9 +106,6 @@ def audio_thinker_reward(scorer: Scorer) -> Reward:
         conclusion
     of the thinking. R_t: quality of the thinking, 0 without. Departures: no factors that balance the two modes over a
     batch; R_t is the scorer's score against the truth, where theirs is an LLM's without truth.
-
-    Args:
-        scorer: Scores thinking and consistency.
     """
 
     def score(sample: Sample, scores: Scores) -> Value:
@@ -155,14 +134,11 @@ REWARDS: dict[str, tuple[Callable[..., Reward], bool]] = {  # name -> (maker, wh
 
 
 def make_rewards(specs: Mapping[str, Mapping[str, Any]], scorer: Scorer) -> tuple[list[Reward], list[float | Schedule]]:
-    """Make the reward functions of a recipe.
+    """Make the reward functions of a recipe and their weights, in its order.
 
     Args:
         specs: ``{name: {"weight": w, **options}}``; a weight may be a schedule.
         scorer: Scores perception, steps and review.
-
-    Returns:
-        Reward functions and their weights, in the order of the recipe.
 
     Raises:
         ValueError: A name or option is not known.

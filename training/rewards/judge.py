@@ -70,10 +70,6 @@ class JudgeScorer:
 
     It belongs to the event loop of its first request, as its client does; TRL runs all asynchronous rewards on one
     loop.
-
-    Args:
-        client: The service.
-        in_flight: Requests at a time.
     """
 
     is_async = True
@@ -170,14 +166,7 @@ class JudgeScorer:
 
 
 def judge_scorer(service: str, model: str, *, base_url: str | None = None, in_flight: int = 16) -> JudgeScorer:
-    """Make a scorer that calls a registered service. Keys come from the environment (``mpar2.llm.address``).
-
-    Args:
-        service: ``server`` (at ``base_url``), ``gemini``, or another of ``mpar2.llm.services``.
-        model: Name of the judge's model.
-        base_url: Address of the server.
-        in_flight: Requests at a time.
-    """
+    """Make a scorer that calls a registered service. Keys come from the environment (``mpar2.llm.address``)."""
     from mpar2.llm.services import connect
 
     return JudgeScorer(connect(service, model, base_url=base_url), in_flight=in_flight)

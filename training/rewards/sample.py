@@ -91,10 +91,6 @@ def completion_text(completion: Any) -> str:
 def samples_of_call(completions: Sequence[Any], columns: Mapping[str, Any]) -> list[Sample]:
     """Return the samples of one call of a reward function.
 
-    Args:
-        completions: Texts, or lists of chat messages.
-        columns: Columns of the dataset by name; a missing column is unknown for every completion.
-
     Raises:
         ValueError: A column has another length than ``completions``.
     """

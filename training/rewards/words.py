@@ -142,10 +142,6 @@ class Lexicon:
 def read_claims(text: str, lexicon: Lexicon) -> list[SoundClaim]:
     """Extract the sounds that a text claims, clause by clause. A time belongs to the first sound of its clause.
 
-    Args:
-        text: The text of a part.
-        lexicon: Maps words to sounds.
-
     >>> [(c.sound, c.onset_s, c.offset_s) for c in read_claims("0.4-1.6 s a dog bark; a siren at 2.0 s", Lexicon())]
     [('dog', 0.4, 1.6), ('siren', 2.0, None)]
     """
