@@ -20,7 +20,6 @@ import io
 import time
 from collections.abc import Sequence
 from contextvars import ContextVar
-from random import Random
 from typing import TYPE_CHECKING, Any
 
 from mpar2.llm.address import check_base_url, gemini_key
@@ -57,7 +56,6 @@ class GeminiClient:
         inline_limit_bytes: Largest request with inline audio; longer audio is uploaded first.
         limiter: The limiter, shared with other clients.
         policy: Number of tries and waits between them.
-        rng: Random generator for the jitter of waits.
 
     Raises:
         StopRun: There is no key.
@@ -74,7 +72,6 @@ class GeminiClient:
         inline_limit_bytes: int = INLINE_LIMIT_BYTES,
         limiter: Limiter | None = None,
         policy: RetryPolicy | None = None,
-        rng: Random | None = None,
     ) -> None:
         self.model = model
         self.base_url = None if base_url is None else check_base_url(base_url)
@@ -83,7 +80,6 @@ class GeminiClient:
         self._sampling = sampling or Sampling()
         self._inline_limit_bytes = inline_limit_bytes
         self._policy = policy or RetryPolicy()
-        self._rng = rng or Random()
         self._http: Any = None
         self._client: Any = None
 
@@ -257,37 +253,36 @@ class GeminiClient:
                 _LAST.reset(token)
 
         return await call_with_retries(
-            noting_status,
-            classify=self._classify,
-            policy=self._policy,
-            limiter=self.limiter,
-            estimate=estimate,
-            rng=self._rng,
+            noting_status, classify=self._classify, policy=self._policy, limiter=self.limiter, estimate=estimate
         )
 
     def _classify(self, error: Exception) -> Failure:
         from google.genai import errors
 
-        place = self.base_url or "Gemini"
         secrets = [self._key.get_secret_value()]
-        words = redact(clip_text(f"{type(error).__name__}: {error}"), secrets)
-        wait = self._policy.max_wait_s
+
+        def of_status(status: int, message: str, headers: Any, body: Any) -> Failure:
+            return failure_of_status(
+                status, redact(message, secrets), headers, body, max_wait_s=self._policy.max_wait_s
+            )
+
         if isinstance(error, errors.APIError):
-            headers = getattr(error.response, "headers", None) or {}
-            message = redact(error_message(error.details) or str(error.message or error.status or ""), secrets)
             status = error.code if isinstance(error.code, int) else getattr(error.response, "status_code", 500)
-            return failure_of_status(status, message, headers, error.details, max_wait_s=wait)
+            message = error_message(error.details) or str(error.message or error.status or "")
+            return of_status(status, message, getattr(error.response, "headers", None) or {}, error.details)
         if isinstance(error, ErrorInReply):
-            return failure_of_status(error.status, redact(str(error), secrets), {}, error.body, max_wait_s=wait)
+            return of_status(error.status, str(error), {}, error.body)
         if isinstance(error, _OddError):
-            return failure_of_status(error.status, redact(str(error), secrets), error.headers, None, max_wait_s=wait)
+            return of_status(error.status, str(error), error.headers, None)
         if isinstance(error, TimeoutError):
             return Failure("timeout", f"no whole reply within {self._policy.timeout_s:g} s", "endpoint", True)
         if isinstance(error, _UploadBroken):
-            return Failure("unavailable", words, "endpoint", True)
+            return Failure(
+                "unavailable", redact(clip_text(f"the upload did not finish: {error}"), secrets), "endpoint", True
+            )
         if isinstance(error, _BadFile):
-            return Failure("bad_audio", words, "request")
-        return classify_transport(error, error.__cause__, place, secrets)
+            return Failure("bad_audio", clip_text(str(error)), "request")
+        return classify_transport(error, error.__cause__, self.base_url or "Gemini", secrets)
 
 
 async def _note_status(response: Any) -> None:

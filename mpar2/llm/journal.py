@@ -160,14 +160,10 @@ class RecordedClient:
     """A client that answers repeated requests from a journal (see the module).
 
     Concurrent equal requests are sent once. To sample several replies, make the parts different.
-
-    Attributes:
-        reused: Number of replies from the journal.
     """
 
     def __init__(self, client: ChatClient, journal: Journal) -> None:
         self.model = client.model
-        self.reused = 0
         self._client = client
         self._journal = journal
         self._locks = KeyedLocks()
@@ -196,7 +192,6 @@ class RecordedClient:
         async with self._locks.hold(key):
             record = self._journal.get(key)
             if record is not None:
-                self.reused += 1
                 return _reply(record)
             reply = await self._client.complete(system, parts, schema, sampling, on_text)
             await finish_in_thread(self._journal.append, {"key": key, **_record(reply)})
@@ -209,9 +204,8 @@ def usage_of(replies: Journal) -> Usage:
 
 
 def _record(reply: Reply) -> dict[str, Any]:
-    usage = {"prompt": reply.usage.prompt, "completion": reply.usage.completion, "thoughts": reply.usage.thoughts}
-    fields = {name: value for name, value in reply.__dict__.items() if name not in ("first_s", "logprobs")}
-    return {**fields, "usage": usage}
+    fields = {name: value for name, value in vars(reply).items() if name not in ("first_s", "logprobs")}
+    return fields | {"usage": dict(vars(reply.usage))}
 
 
 def _reply(record: dict[str, Any]) -> Reply:

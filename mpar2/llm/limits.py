@@ -12,11 +12,11 @@ estimate.
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from random import Random
 from typing import TypeVar
 
 from mpar2.llm.base import Usage
@@ -26,6 +26,7 @@ from mpar2.llm.retry import Failure, RetryPolicy
 __all__ = ["Limiter", "Totals", "call_with_retries"]
 
 T = TypeVar("T")
+_JITTER = random.Random()
 _MAX_STATED_WAIT_S = 3600.0  # per request, over all waits that the server requested
 
 
@@ -166,7 +167,6 @@ async def call_with_retries(
     policy: RetryPolicy,
     limiter: Limiter,
     estimate: int,
-    rng: Random,
 ) -> tuple[T, int]:
     """Send a request until it succeeds or fails permanently; return the result and the number of tries.
 
@@ -176,7 +176,6 @@ async def call_with_retries(
         policy: Number of tries and waits between them.
         limiter: The limiter, shared with other requests.
         estimate: Expected tokens of the request.
-        rng: Random generator for the jitter.
 
     Raises:
         StopRun: A failure of scope ``run``; the limiter starts no request after it.
@@ -212,7 +211,7 @@ async def call_with_retries(
         if limited or (failure.reason == "unavailable" and attempt > 1):  # once may be chance
             limiter.narrow(started)
         # Wait as long as the server requests, else with exponential backoff and jitter.
-        delay = policy.delay_s(attempt, failure.retry_after_s, rng, rate_limited=limited)
+        delay = policy.delay_s(attempt, failure.retry_after_s, _JITTER, rate_limited=limited)
         if limited and failure.retry_after_s is not None:
             # a requested wait is no failed try: wait for a limit per minute, up to an hour in all
             limiter.hold(failure.retry_after_s)

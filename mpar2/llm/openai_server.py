@@ -24,7 +24,6 @@ import logging
 import re
 import time
 from collections.abc import AsyncIterator, Sequence
-from random import Random
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
@@ -57,10 +56,8 @@ class OpenAIClient:
         sampling: Default of :meth:`complete`.
         audio_as: The audio format to try first.
         logprobs: Request the log-probability of each token.
-        extra_body: Further fields of the request.
         limiter: The limiter, shared with other clients.
         policy: Number of tries and waits between them.
-        rng: Random generator for the jitter of waits.
 
     Raises:
         StopRun: The server is OpenAI's, and there is no key.
@@ -76,10 +73,8 @@ class OpenAIClient:
         sampling: Sampling | None = None,
         audio_as: AudioForm = "audio_url",
         logprobs: bool = False,
-        extra_body: dict[str, Any] | None = None,
         limiter: Limiter | None = None,
         policy: RetryPolicy | None = None,
-        rng: Random | None = None,
     ) -> None:
         self.model = model
         self.base_url = check_base_url(base_url)
@@ -89,17 +84,15 @@ class OpenAIClient:
         self._first_audio_form = audio_as
         self._audio_as: AudioForm = audio_as
         self._logprobs = logprobs
-        self._extra_body = dict(extra_body or {})
         self._policy = policy or RetryPolicy()
-        self._rng = rng or Random()
         self._schema_in_prompt = False
         self._token_field = "max_tokens"
         self._client: Any = None
 
     @property
     def identity(self) -> str:
-        extra = json.dumps(self._extra_body, sort_keys=True)
-        return f"openai|{self.base_url}|{self.model}|{self._sampling}|{self._first_audio_form}|{extra}"
+        # journals of earlier versions have the empty braces in their keys
+        return f"openai|{self.base_url}|{self.model}|{self._sampling}|{self._first_audio_form}|{{}}"
 
     @property
     def audio_as(self) -> AudioForm:
@@ -164,12 +157,7 @@ class OpenAIClient:
 
             try:
                 (content, seconds, first_s), attempts = await call_with_retries(
-                    send,
-                    classify=self._classify,
-                    policy=self._policy,
-                    limiter=self.limiter,
-                    estimate=estimate,
-                    rng=self._rng,
+                    send, classify=self._classify, policy=self._policy, limiter=self.limiter, estimate=estimate
                 )
             # After a refused field or audio format, repeat the request without it, once.
             except CallFailed as failure:
@@ -214,10 +202,8 @@ class OpenAIClient:
     def _request(
         self, system: str, parts: Sequence[Part], schema: type[BaseModel] | None, sampling: Sampling
     ) -> dict[str, Any]:
-        extra = dict(self._extra_body)
-        for name in ("top_k", "repetition_penalty"):
-            if getattr(sampling, name) is not None:
-                extra[name] = getattr(sampling, name)
+        names = ("top_k", "repetition_penalty")
+        extra = {name: value for name in names if (value := getattr(sampling, name)) is not None}
         request: dict[str, Any] = {"model": self.model, self._token_field: sampling.max_tokens, "extra_body": extra}
         if self._logprobs:
             request["logprobs"] = True

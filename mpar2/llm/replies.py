@@ -36,16 +36,8 @@ _OPENAI_FINISH: dict[str, Finish] = {
     **dict.fromkeys(("length", "max_tokens", "max_length", "model_length"), "length"),
     **dict.fromkeys(("content_filter", "content_filtered", "safety", "refusal"), "blocked"),
 }
-_GEMINI_BLOCKED = {
-    "SAFETY",
-    "RECITATION",
-    "BLOCKLIST",
-    "PROHIBITED_CONTENT",
-    "SPII",
-    "LANGUAGE",
-    "MODEL_ARMOR",
-    "IMAGE_SAFETY",
-}
+_GEMINI_BLOCKED = {"SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "LANGUAGE", "MODEL_ARMOR"}
+_GEMINI_BLOCKED |= {"IMAGE_SAFETY"}
 
 
 class BadBodyError(Exception):
@@ -128,11 +120,8 @@ def openai_parts(body: Any) -> Parts:
     message = choice.get("message")
     if not isinstance(message, dict):
         raise BadBodyError(f"the reply's message is {_kind(message)}: {_start(body)}")
-    parts = Parts(model_version=_text_of(body.get("model"))[:200], usage=_openai_usage(body.get("usage")))
-    parts.text, thoughts = _content(message.get("content"))
-    parts.reasoning = thoughts or _reasoning(message)
+    parts = _openai_content(body, choice, message)
     _finish_openai(parts, choice.get("finish_reason"), message.get("refusal"))
-    parts.logprobs = _logprobs(choice.get("logprobs"))
     _check_length(parts)
     return parts
 
@@ -140,15 +129,20 @@ def openai_parts(body: Any) -> Parts:
 def openai_delta(body: Any) -> Parts:
     """Parse one chunk of a streamed chat completion; the last one may hold only the usage."""
     if isinstance(body, dict) and not body.get("choices") and not body.get("error") and "choices" in body:
-        return Parts(model_version=_text_of(body.get("model"))[:200], usage=_openai_usage(body.get("usage")))
+        return _openai_content(body, {}, {})
     choice = _first_choice(body)
     delta = choice.get("delta")
     delta = delta if isinstance(delta, dict) else {}
-    parts = Parts(model_version=_text_of(body.get("model"))[:200], usage=_openai_usage(body.get("usage")))
-    parts.text, thoughts = _content(delta.get("content"))
-    parts.reasoning = thoughts or _reasoning(delta)
+    parts = _openai_content(body, choice, delta)
     if choice.get("finish_reason") is not None or delta.get("refusal"):
         _finish_openai(parts, choice.get("finish_reason"), delta.get("refusal"))
+    return parts
+
+
+def _openai_content(body: dict[str, Any], choice: dict[str, Any], message: dict[str, Any]) -> Parts:
+    parts = Parts(model_version=_text_of(body.get("model"))[:200], usage=_openai_usage(body.get("usage")))
+    parts.text, thoughts = _content(message.get("content"))
+    parts.reasoning = thoughts or _reasoning(message)
     parts.logprobs = _logprobs(choice.get("logprobs"))
     return parts
 
@@ -315,15 +309,8 @@ def _text_of(value: Any) -> str:
 
 
 def _kind(value: Any) -> str:
-    names = {
-        dict: "an object",
-        list: "a list",
-        str: "a text",
-        int: "a number",
-        float: "a number",
-        bool: "true or false",
-    }
-    return "null" if value is None else names.get(type(value), type(value).__name__)
+    names = {dict: "an object", list: "a list", str: "a text", int: "a number", float: "a number", type(None): "null"}
+    return "true or false" if isinstance(value, bool) else names.get(type(value), type(value).__name__)
 
 
 def _start(value: Any) -> str:

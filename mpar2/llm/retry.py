@@ -42,13 +42,8 @@ _RETRY_STATUS = {408, 409, 425, 429}
 _MAX_DETAIL_CHARS = 20_000  # searched part of a message
 
 _USED_UP = {"insufficient_quota", "billing_hard_limit_reached", "quota_exceeded_daily", "insufficient_credits"}
-_TOO_LONG_CODES = {
-    "context_length_exceeded",
-    "exceed_context_size_error",
-    "string_above_max_length",
-    "request_too_large",
-    "max_tokens_exceeded",
-}
+_TOO_LONG_CODES = {"context_length_exceeded", "exceed_context_size_error", "string_above_max_length"}
+_TOO_LONG_CODES |= {"request_too_large", "max_tokens_exceeded"}
 _BLOCKED_CODES = {"content_filter", "content_policy_violation", "responsibleaipolicyviolation", "moderation_blocked"}
 _KEY_CODES = {"invalid_api_key", "api_key_invalid", "api_key_expired", "api_key_service_blocked"}
 _MODEL_CODES = {"model_not_found", "deploymentnotfound", "model_not_supported"}
@@ -181,24 +176,24 @@ def error_message(body: Any) -> str:
     >>> error_message({"detail": "Unexpected fields"})
     'Unexpected fields'
     """
-    if isinstance(body, list) and len(body) == 1:
-        body = body[0]
-    if isinstance(body, dict):
-        for name in ("error", "message", "detail", "msg", "error_message"):
-            if body.get(name):
-                inner = body[name]
-                if isinstance(inner, dict) and (words := error_message(inner)):
-                    return words
-                if isinstance(inner, (dict, list)):  # FastAPI's list of validation errors
-                    return json.dumps(inner, default=str)[:_MAX_DETAIL_CHARS]
-                return str(inner)[:_MAX_DETAIL_CHARS]
-        return ""
-    return body[:_MAX_DETAIL_CHARS] if isinstance(body, str) else ""
+    body = _only(body)
+    if not isinstance(body, dict):
+        return body[:_MAX_DETAIL_CHARS] if isinstance(body, str) else ""
+    names = ("error", "message", "detail", "msg", "error_message")
+    inner = next((body[name] for name in names if body.get(name)), "")
+    if isinstance(inner, dict) and (words := error_message(inner)):
+        return words
+    text = json.dumps(inner, default=str) if isinstance(inner, (dict, list)) else str(inner)  # a list: FastAPI's
+    return text[:_MAX_DETAIL_CHARS]
+
+
+def _only(body: Any) -> Any:
+    """Return the entry of a list of one, and any other value unchanged."""
+    return body[0] if isinstance(body, list) and len(body) == 1 else body
 
 
 def _error_of(body: Any) -> dict[str, Any]:
-    if isinstance(body, list) and len(body) == 1:
-        body = body[0]
+    body = _only(body)
     error = body.get("error", body) if isinstance(body, dict) else None
     return error if isinstance(error, dict) else {}
 
