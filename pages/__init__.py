@@ -1,25 +1,23 @@
 """The pages of the app: ``build_app(services)`` composes the tabs, ``launch_settings()`` returns the server settings.
 
 ``options``      options of the app                      ``compare``   the Compare tab
-``services``     engine, checkpoints, limits, examples   ``arms``      default arms of a comparison
+``services``     engine, checkpoints, limits, examples   ``store``, ``store_run``   commands that store comparisons
 ``running``      one comparison as a stream              ``api``       endpoints for programs
-``document``     the comparison as JSON data             ``document_v1``  conversion of version 1
+``document``     the comparison as JSON data             ``schema``      its schema
 ``units``        passages and words of a trace           ``claims``    claims of a trace by sound
-``attention_view``  attention as it is drawn             ``attention_pack``, ``arrays``   stored attention
+``attention_view``  attention as it is drawn             ``attention_pack``   stored attention, packed arrays
 ``export``       the comparison as a page of its own
 ``published``    files that are served beside Gradio's   ``safe_html``  components drawn without HTML
 ``first_screen`` the Compare tab before Gradio is loaded                          ``occluding``   occlusion of an arm
 ``examples``     clips, questions, stored comparisons    ``errors``    messages to visitors
 ``analysis``     the Analysis tab                        ``analysis_runs``   its runs, shipped or uploaded
 ``analysis_process``  the child process of its work      ``analysis_figures``  its figures, items and points
-``analysis_items``  its table of items                   ``analysis_training``  its training figures
-``gate``         requests refused before they are read   ``limits``    limits of one visitor
+``analysis_items``  its table of items                   ``spectrogram``  the picture of a clip
+``gate``         requests refused before they are read   ``limits``    limits of one visitor, store of visitors' data
 ``scoring``      CAFE of a comparison                    ``opinion``   events that a tagger detects in a clip
-``suggested``    questions to start from                 ``spectrogram``  the picture of a clip
-``stored_item``  answers of a run as a comparison        ``store``, ``store_run``   commands that store them
+``stored_item``  answers of a run as a comparison        ``results``     comparisons that visitors store
 ``batch``        several clips at once, as a run         ``gpu``         GPUs that a Space lends by the minute
-``line``         order of the queues                 ``schema``      schema of a comparison
-``results``      comparisons that visitors store     ``kept``        bounded store of visitors' data
+``line``         order of the queues
 """
 
 from __future__ import annotations

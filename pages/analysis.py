@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
@@ -26,7 +26,7 @@ from pages.analysis_runs import Brought, Shelf
 from pages.errors import guarded
 from pages.limits import session_of, visitor_of
 from pages.published import publish
-from pages.safe_html import channel, view_component
+from pages.safe_html import channel, sent_by, view_component
 
 GROUPS = (  # the contents of the tab
     ("Decay", ("decay", "curves")),
@@ -52,14 +52,14 @@ def build_analysis(shelf: Shelf | None = None) -> None:
     file = gr.UploadButton("Your own run", type="filepath", elem_id="run-file", elem_classes="mp-offscreen")
 
     def values(kind: str, event: gr.EventData, request: gr.Request) -> Iterator[Any]:
-        data = _data(event)
+        data = sent_by(event)
         own_run = brought_runs.packed(session_of(request)) if data.get("mine") is True else None
         if kind == "figures" and own_run is None:
             return shelf.drawn(data, lambda data: values_of(kind, shelf.root, data))
         return values_of(kind, shelf.root, data, own_run)
 
     def on_apply(event: gr.EventData, request: gr.Request) -> Iterator[dict[str, Any]]:
-        number = _data(event).get("number")
+        number = sent_by(event).get("number")
         try:
             yield from (value | {"number": number} for value in values("figures", event, request))
         except (AnalysisError, RunError) as error:
@@ -129,8 +129,3 @@ def setup_of(shelf: Shelf) -> dict[str, Any]:
         "styles": view_css(),
         "no_run": NO_RUN,
     }
-
-
-def _data(event: gr.EventData) -> Mapping[str, Any]:
-    data = getattr(event, "_data", None)
-    return data if isinstance(data, dict) else {}

@@ -9,15 +9,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from analysis import AnalysisError
+from analysis.about_training import build_training_exhibits
 from analysis.choice import LENGTHS, Choice, apply_choice, choice_from, levels
 from analysis.exhibit import Exhibit
 from analysis.exhibits import EXHIBITS, build_exhibits, rows_of
 from analysis.load import RunTable
 from analysis.paper import beside_ours, paper_exhibits
 from analysis.style import DARK
+from analysis.training_log import TrainingLog, families, load_logs
 from mpar2.runs import RunError
 from pages.analysis_items import first_arms, items_value, summary_value
 from pages.analysis_runs import compared
@@ -25,6 +29,12 @@ from pages.analysis_runs import compared
 FILTERS = ("domain", "difficulty", "category")
 MOST_ARMS = 6
 FIRST_METRIC = "acc_per"  # the tab opens on perception, the share of correct events in the traces
+_FIRST_RECIPES = 4  # recipes shown by default
+_NO_LOG = (
+    "No training log is here. Train a recipe ('python -m training grpo --recipe tiny out=FOLDER'), then keep its small "
+    "log: 'python -m training export FOLDER examples/runs/training/NAME'."
+)
+_NO_RECIPE = "No recipe is chosen: choose one above."
 _FIRST_DRAWN = ("decay",)  # sent first, so that one figure is visible at once
 NO_RUN = (
     "No run is shown. Choose one above, or bring your own: 'mpar2 evaluate … --out RUN' makes a folder; zip it and "
@@ -134,6 +144,49 @@ def paper_value(table: RunTable | None) -> dict[str, Any]:
         beside_ours(table, choice),
     )
     return _value([*paper_exhibits(), comparison])
+
+
+@lru_cache(maxsize=2)
+def _logs(root: Path) -> tuple[list[TrainingLog], list[str]]:
+    """Return the logs under a folder, read once, and an error message for each invalid one."""
+    return load_logs(root)
+
+
+def first_recipes(logs: Sequence[TrainingLog]) -> list[str]:
+    """Return the default recipes: MPAR²'s, else the one with most seeds, else up to four with one seed.
+
+    A single recipe with several seeds is drawn as one line with its spread.
+    """
+    recipes = families(logs)
+    mpar2 = [name for name in recipes if name.lower().startswith(("mpar2", "mpar²", "tiny, grpo"))]
+    if mpar2:
+        return mpar2[:1]
+    by_seeds = sorted(recipes, key=lambda name: -len(recipes[name]))
+    return [name for name in by_seeds if len(recipes[name]) > 1][:1] or list(recipes)[:_FIRST_RECIPES]
+
+
+def training_value(root: Path, chosen: Sequence[str] | None, window: int) -> dict[str, Any]:
+    """Return the training figures of the page.
+
+    Lines are moving means over ``window`` logged steps.
+
+    Returns:
+        Exhibits as JSON, the labels of all recipes and of the shown ones, and the logs that were left out, with
+        reasons.
+    """
+    all_logs, problems = _logs(root)
+    names = list(families(all_logs))
+    labels = first_recipes(all_logs) if chosen is None else [name for name in chosen if name in names]
+    message = _NO_LOG if not all_logs else None if labels else _NO_RECIPE
+    exhibits = [] if message else build_training_exhibits(all_logs, labels, window)
+    return {
+        "exhibits": [exhibit.to_json() for exhibit in exhibits],
+        "message": message,
+        "recipes": names,
+        "chosen": labels,
+        "window": window,
+        "left_out": [f"Left out: {problem[:300]}" for problem in problems],
+    }
 
 
 def _build(table: RunTable, choice: Choice, names: Sequence[str]) -> list[Exhibit]:

@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from analysis import AnalysisError
-from analysis.load import RunTable
+from analysis.load import RunTable, join_tables
 from mpar2.child import Bounds, ChildError, Pool, Reply, serve
 from mpar2.runs.lines import dump_json
-from pages.analysis_runs import Shelf, joined, load_upload
-from pages.analysis_training import TrainingLogs, training_value
+from pages.analysis_runs import Shelf, load_upload
 
 BUSY = 2  # concurrent requests
 _BOUNDS = Bounds(cpu_s=30, wall_s=600, memory_bytes=700_000_000)
@@ -104,12 +103,12 @@ def _answer(header: dict[str, Any], body: bytes) -> Iterator[Reply]:
 
 
 def _values(kind: str, root: Path, data: Mapping[str, Any], own_run: bytes) -> Iterator[Any]:
-    from pages.analysis_figures import behind_point, drawn, paper_value
+    from pages.analysis_figures import behind_point, drawn, paper_value, training_value
 
     if kind == "training":
         names, window = data.get("recipes"), data.get("window")
         chosen = [str(name) for name in names] if isinstance(names, list) else None
-        yield training_value(_logs(root), chosen, min(25, max(1, window if type(window) is int else 5)))
+        yield training_value(root / "training", chosen, min(25, max(1, window if type(window) is int else 5)))
         return
     table = _table(root, data, own_run)
     if kind == "figures":
@@ -123,17 +122,13 @@ def _table(root: Path, data: Mapping[str, Any], own_run: bytes) -> RunTable | No
     run_names = data.get("runs")
     names = [name for name in run_names if isinstance(name, str)] if isinstance(run_names, list) else []
     own_tables = [pickle.loads(zlib.decompress(own_run))] if own_run else []
-    return joined([*_shelf(root).tables(names[:_MOST_RUNS]), *own_tables])
+    tables = [*_shelf(root).tables(names[:_MOST_RUNS]), *own_tables]
+    return join_tables(tables) if tables else None
 
 
 @functools.lru_cache(maxsize=2)
 def _shelf(root: Path) -> Shelf:
     return Shelf(root)
-
-
-@functools.lru_cache(maxsize=2)
-def _logs(root: Path) -> TrainingLogs:
-    return TrainingLogs(root / "training")
 
 
 if __name__ == "__main__":

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from analysis import AnalysisError
-from analysis.load import RunTable, join_tables, load_runs
+from analysis.load import RunTable, load_runs
 from mpar2.runs import RunError, RunLimits, read_run
 from pages.document import MOST_ARMS
 from pages.examples import EXAMPLES
-from pages.kept import Kept
+from pages.limits import Kept
 from pages.stored_item import stored_document
 
 RUNS = EXAMPLES / "runs"
@@ -99,15 +99,11 @@ class Shelf:
         return tables
 
 
-class Brought:
-    """Uploaded runs, one per session, packed, within a bound of memory."""
+class Brought(Kept):
+    """Uploaded runs, one per session, as ``pages.analysis_process`` packs them, within a bound of memory."""
 
     def __init__(self, most_bytes: int = 50_000_000, **bounds: Any) -> None:
-        self._kept = Kept(most_bytes, **bounds)
-
-    def keep(self, session: str, visitor: str, packed: bytes) -> None:
-        """Keep a run, replacing the session's last one."""
-        self._kept.keep(session, visitor, packed)
+        super().__init__(most_bytes, **bounds)
 
     def packed(self, session: str) -> bytes:
         """Return the session's run.
@@ -115,7 +111,7 @@ class Brought:
         Raises:
             RunError: The run has expired or was evicted.
         """
-        if (packed := self._kept.get(session)) is not None:
+        if (packed := self.get(session)) is not None:
             return packed
         raise RunError(
             "your run is not kept any more (runs are kept for an hour at most, and while there is room for them): "
@@ -182,11 +178,6 @@ def _size(value: Any, depth: int = 6) -> int:
     if depth and isinstance(value, list):
         return len(value) + sum(_size(inner, depth - 1) for inner in value if isinstance(inner, list | dict))
     return 1
-
-
-def joined(tables: Sequence[RunTable]) -> RunTable | None:
-    """Return the joined tables, or None if there are none."""
-    return join_tables(tables) if tables else None
 
 
 def compared(table: RunTable, row: Any, beside: Any) -> dict[str, Any] | None:

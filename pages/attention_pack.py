@@ -11,6 +11,9 @@ Comparisons of version 1 contain it too. :func:`record_of` reads it back, and ``
     mass               packed [layers, heads or 1, token]: weight on all audio positions
     ratio, corrected   the arm's mean attention ratio and length-corrected ratio (mpar2.attention)
 
+Arrays have one byte a value and one float32 scale a row (the last axis): ``value = byte / 255 * scale``, exact to 0.2 %
+of the row's maximum, which is finer than any colour scale. ``unpack`` in ``view/arrays.js`` is the counterpart.
+
 ``tokens`` is null if the engine recorded the ratio alone. To stay within the budget, resolution is reduced in this
 order, which preserves time the longest: average heads of tokens, average layers of tokens (parts keep both), average
 heads of parts, join neighbouring columns, average layers of parts. A ``mass`` above half the budget (many layers and
@@ -19,13 +22,14 @@ heads) is averaged over heads.
 
 from __future__ import annotations
 
+import base64
+import math
 from typing import Any
 
 import numpy as np
 
 from mpar2.attention import AttentionRecord, attention_ratio, corrected_ratio
 from mpar2.trace import Trace
-from pages.arrays import pack, unpack
 
 ATTENTION_BYTES = 300_000
 
@@ -121,3 +125,32 @@ def record_of(packed: dict[str, Any]) -> AttentionRecord:
     heads = "all" if cells.shape[1] > 1 else "mean"
     rows = cells.transpose(2, 0, 1, 3)  # already the mean of a frame: as if each column were one
     return AttentionRecord(rows, mass.transpose(2, 0, 1), visible, positions, frame_s, heads)
+
+
+def pack(array: np.ndarray) -> dict[str, Any]:
+    """Pack non-negative values of any shape ``[..., row]`` as ``{"shape", "scale", "data"}``; NaN becomes 0."""
+    values = np.nan_to_num(np.asarray(array, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0).clip(min=0)
+    if values.ndim == 0:
+        raise ValueError("pack needs at least one axis, the row")
+    scale = values.max(axis=-1, initial=0.0)
+    safe = np.where(scale > 0, scale, 1.0)[..., None]
+    data = np.rint(values / safe * 255).astype(np.uint8)
+    return {
+        "shape": list(values.shape),
+        "scale": base64.b64encode(scale.astype("<f4").tobytes()).decode("ascii"),
+        "data": base64.b64encode(data.tobytes()).decode("ascii"),
+    }
+
+
+def unpack(packed: dict[str, Any]) -> np.ndarray:
+    """Return the values that :func:`pack` wrote.
+
+    Raises:
+        ValueError: The sizes of shape, data and scale do not agree.
+    """
+    shape = tuple(int(n) for n in packed["shape"])
+    data = np.frombuffer(base64.b64decode(packed["data"], validate=True), dtype=np.uint8)
+    scale = np.frombuffer(base64.b64decode(packed["scale"], validate=True), dtype="<f4")
+    if not shape or min(shape) < 0 or data.size != math.prod(shape) or scale.size != math.prod(shape[:-1]):
+        raise ValueError(f"packed array of shape {shape} holds {data.size} values and {scale.size} scales")
+    return data.reshape(shape).astype(np.float32) / 255 * scale.reshape(shape[:-1])[..., None]

@@ -14,7 +14,7 @@
     lights     [word, start_s, stop_s] when a word lights up while the clip plays
     sinks      times (s) of the frames that draw attention at every token
 
-``pictures`` are packed arrays (``pages.arrays``) by mode: ``raw`` is the share of attention on one 40 ms frame,
+``pictures`` are packed arrays (``pages.attention_pack``) by mode: ``raw`` is the share of attention on one 40 ms frame,
 ``length`` the same relative to an even spread over all that the token sees; ``raw_clean`` and ``length_clean`` are
 without sinks, and absent where there is none. A picture whose ``data`` is null has the bytes of ``raw`` and scales of
 its own. Rates and pictures are those of ``mpar2.attention``; the rule for lights is ours: a word whose attention,
@@ -30,7 +30,7 @@ import numpy as np
 
 from mpar2.attention import AttentionRecord, attention_ratio, corrected_ratio, downsample, heatmap, sink_frames
 from mpar2.trace import Span
-from pages.arrays import pack
+from pages.attention_pack import pack
 from pages.units import Passage, WordTokens
 
 ATTENTION_BYTES = 200_000  # of one arm: three arms, the sound and the scripts make a page of about 1.5 MB
@@ -137,11 +137,7 @@ def attention_view(
 
 def smooth(course: np.ndarray) -> np.ndarray:
     """Return the moving mean over one thirtieth of the trace, at least three tokens, as it is drawn."""
-    half_width = max(1, round(len(course) / 60))
-    sums = np.concatenate([[0.0], np.cumsum(course, dtype=np.float64)])
-    places = np.arange(len(course))
-    low, high = np.maximum(0, places - half_width), np.minimum(len(course), places + half_width + 1)
-    return (sums[high] - sums[low]) / (high - low)
+    return _box(course, max(1, round(len(course) / 60)))
 
 
 def peaks(row: np.ndarray, column_s: float, seconds: float) -> list[list[float]]:
@@ -235,9 +231,9 @@ def _packed(pictures: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 
 def _box(values: np.ndarray, half_width: int) -> np.ndarray:
-    """Return the moving mean over ``2 half + 1`` columns along the last axis, shorter at the ends."""
+    """Return the moving mean over ``2 half_width + 1`` columns along the last axis, shorter at the ends."""
     count = values.shape[-1]
-    sums = np.concatenate([np.zeros((*values.shape[:-1], 1)), np.cumsum(values, axis=-1)], axis=-1)
+    sums = np.concatenate([np.zeros((*values.shape[:-1], 1)), np.cumsum(values, axis=-1, dtype=np.float64)], axis=-1)
     places = np.arange(count)
     low, high = np.maximum(0, places - half_width), np.minimum(count, places + half_width + 1)
     return (sums[..., high] - sums[..., low]) / (high - low)

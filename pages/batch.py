@@ -16,7 +16,6 @@ import asyncio
 import base64
 import csv
 import io
-import json
 import re
 import shutil
 import tempfile
@@ -35,7 +34,7 @@ from mpar2.errors import MPAR2Error
 from mpar2.evaluation import Settings, evaluate
 from mpar2.items import ItemSet, read_items
 from mpar2.question import make_question
-from mpar2.runs.lines import dump_json, load_json, write_json
+from mpar2.runs.lines import RunError, dump_json, load_json, write_json
 from pages.document import MOST_ARMS, shown_model
 from pages.opinion import tagging_of
 from pages.running import Asked, decoding_of, split_choices
@@ -267,17 +266,11 @@ def _json_lines(text: str) -> list[dict[str, Any]]:
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip():
             try:
-                row = json.loads(line, parse_constant=_no_number)
-            except (ValueError, RecursionError):
-                row = None
-            if not isinstance(row, dict):
-                raise BatchError(f"line {number} of the table is no JSON object")
+                row = load_json(line.encode(), "the table")
+            except RunError:
+                raise BatchError(f"line {number} of the table is no JSON object") from None
             rows.append({"id": str(number)} | row)
     return rows
-
-
-def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON")
 
 
 def _csv_rows(text: str) -> list[dict[str, Any]]:

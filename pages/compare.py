@@ -21,7 +21,6 @@ from mpar2.cafe.judges import judge_named
 from mpar2.engines.base import EngineError
 from mpar2.errors import MPAR2Error
 from mpar2.question import QuestionError
-from pages.arms import REAL_MODELS, first_arms
 from pages.batch import MOST_CLIPS, Batches
 from pages.document import audio_uri, clip_document, truth_document
 from pages.errors import guarded, message_of
@@ -35,12 +34,42 @@ from pages.opinion import opinion_document, tagging_of
 from pages.published import publish
 from pages.results import RESULT_BYTES
 from pages.running import Asked, Comparer
-from pages.safe_html import app_module, channel, view_component
+from pages.safe_html import app_module, channel, sent_by, view_component
 from pages.scoring import Judging, JudgingError, judge_choices
-from pages.services import Services
-from pages.suggested import suggestion_value
+from pages.services import Services, first_arms
 
 _LONGEST = 8000  # characters of any text of the form
+_REAL_MODELS = (  # command to serve the model, its requirements, and command to start the app with it as an arm
+    (
+        "llama-server -hf ggml-org/Qwen2.5-Omni-3B-GGUF -c 8192 --port 8080",
+        "on a laptop: 3.4 GB to download, about 4.7 GB of memory",
+        'python app.py --arm "server:http://127.0.0.1:8080/v1#Qwen2.5-Omni-3B:cot"',
+    ),
+    (
+        "vllm serve Qwen/Qwen2.5-Omni-7B",
+        "on a GPU: about 18 GB for the weights",
+        'python app.py --arm "server:http://127.0.0.1:8000/v1#Qwen/Qwen2.5-Omni-7B:cot"',
+    ),
+)
+# of the kinds that the shipped pairs were trained on, with choices only where they do not depend on the clip
+_SUGGESTED: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("What can be heard in the audio?", ()),
+    ("Which sound comes first?", ()),
+    ("Which sound comes last?", ()),
+    ("Is there a dog bark in the clip?", ("Yes", "No")),
+    ("How many separate times do you hear a bell?", ("1", "2", "3", "4")),
+    ("Which sound comes right after the siren?", ()),
+    ("Which sound is the longest?", ()),
+    ("Which sound is the loudest?", ()),
+    ("Which sound is heard more than once?", ()),
+    ("Which sound starts right after the longest sound?", ()),
+)
+
+_SUGGESTION_NOTE = (
+    "The shipped small pair knows 64 kinds of everyday sound, music and speech in clips of up to about ten seconds, "
+    "and questions of these kinds. It understands no speech, and names no song or person: ask it anything else and "
+    "it will guess. Give it choices where you can."
+)
 
 
 def build_compare(services: Services, demo: gr.Blocks) -> None:
@@ -56,7 +85,7 @@ def build_compare(services: Services, demo: gr.Blocks) -> None:
     batch_upload = gr.UploadButton("One of several", type="filepath", elem_id="batch-file", elem_classes="mp-offscreen")
 
     def on_run(event: gr.EventData, request: gr.Request, path: str | None) -> Iterator[Any]:
-        form = _form(event)
+        form = sent_by(event)
         session = session_of(request)
         try:
             yield from comparer.trace(asked_of(form, path, services), session, visitor=visitor_of(request))
@@ -73,7 +102,7 @@ def build_compare(services: Services, demo: gr.Blocks) -> None:
             return {"refused": message_of(error), "at": time.monotonic()}
 
     def on_batch(event: gr.EventData, request: gr.Request) -> dict[str, Any]:
-        form, session = _form(event), session_of(request)
+        form, session = sent_by(event), session_of(request)
         try:
             if form.get("begin") is True:
                 batches.begin(session, asked_of(form, None, services), visitor_of(request))
@@ -90,7 +119,7 @@ def build_compare(services: Services, demo: gr.Blocks) -> None:
             yield gr.skip()
 
     def on_occlude(event: gr.EventData, request: gr.Request, path: str | None) -> Iterator[Any]:
-        form, session = _form(event), session_of(request)
+        form, session = sent_by(event), session_of(request)
         target = {"id": form.get("id"), "arm": form.get("arm"), "at": time.monotonic()}
         text, digest = str(form.get("text") or ""), str(form.get("digest") or "")
         try:
@@ -165,12 +194,15 @@ def setup_of(services: Services) -> dict[str, Any]:
         "offers": [offer.name for offer in services.offers],
         "modes": {name: [mode.label, mode.summary] for name, mode in prompts.MODES.items()},
         "arms": [list(arm) for arm in services.arms or first_arms(services.offers)],
-        "real_models": [list(entry) for entry in REAL_MODELS] if services.local else [],
+        "real_models": [list(entry) for entry in _REAL_MODELS] if services.local else [],
         "most_seconds": services.limits.max_seconds,
         "most_tokens": max(2, services.max_new_tokens),
         "most_question": services.visitors.question_chars,
         "judges": [_judge_entry(label, name) for label, name in judge_choices()],
-        "suggested": suggestion_value(),
+        "suggested": {
+            "questions": [{"text": text, "choices": list(choices)} for text, choices in _SUGGESTED],
+            "note": _SUGGESTION_NOTE,
+        },
         "occlusion": 0 if lends_gpus() else WINDOWS,
         "most_clips": 0 if lends_gpus() else MOST_CLIPS,
         "result_minutes": services.keep_results_min,
@@ -208,11 +240,6 @@ def _publish_example(example: Example) -> dict[str, str]:
         "url": publish(f"{example.name}.json", key, silent),
         "audio": publish(f"{example.name}.txt", example.digest, lambda: audio_uri(example.clip) or ""),
     }
-
-
-def _form(event: gr.EventData) -> Mapping[str, Any]:
-    data = getattr(event, "_data", None)
-    return data if isinstance(data, dict) else {}
 
 
 def asked_of(form: Mapping[str, Any], path: str | None, services: Services) -> Asked:

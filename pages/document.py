@@ -2,7 +2,7 @@
 
 It is the one format of the handlers, the page, the downloads, the stored comparisons of ``examples/`` and the API.
 
-    format, version      "mpar2.comparison", 2 (version 1 is read, see ``pages.document_v1``)
+    format, version      "mpar2.comparison", 2 (version 1 is read, see :func:`_upgraded`)
     id, created, package, status   status: running, done, stopped, error
     stored, opened   true (else absent) if it was stored with the app, or by a visitor (``pages.results``)
     clip       name, seconds, digest, warnings, mel (see ``spectrogram``), audio (data URI), shareable
@@ -47,7 +47,7 @@ from mpar2.prompts import prompt_identity
 from mpar2.question import Event, Question, strict_match
 from mpar2.tagger import ORIGIN
 from mpar2.trace import parse_trace, trace_to_json
-from pages.arrays import unpack
+from pages.attention_pack import record_of, unpack
 from pages.attention_view import ATTENTION_BYTES, attention_view, row_maximum, smooth
 from pages.claims import claims_of, reason_in_words
 from pages.occluding import check_occlusion
@@ -191,24 +191,18 @@ def differences(first: dict[str, Any], arm: dict[str, Any]) -> dict[str, Any]:
         ``tokens``; None if one of the two is unknown.
     """
 
-    def claims(entry: dict[str, Any], key: str) -> Any:
-        return ((entry["cafe"] or {}).get("counts") or {}).get(key)
+    def values(entry: dict[str, Any]) -> dict[str, Any]:
+        cafe, thirds = entry["cafe"] or {}, (entry["attention"] or {}).get("thirds")
+        return {
+            "right_claims": (cafe.get("counts") or {}).get("matched"),
+            "acc_per": (cafe.get("metrics") or {}).get("acc_per"),
+            "last_third": thirds["raw"][1] if thirds else None,
+            "tokens": entry["token_count"],
+        }
 
-    def rate(entry: dict[str, Any]) -> Any:
-        return ((entry["cafe"] or {}).get("metrics") or {}).get("acc_per")
-
-    def last_third(entry: dict[str, Any]) -> Any:
-        thirds = (entry["attention"] or {}).get("thirds")
-        return thirds["raw"][1] if thirds else None
-
-    def minus(value: Any, base: Any) -> Any:
-        return None if value is None or base is None else value - base
-
+    base = values(first)
     return {
-        "right_claims": minus(claims(arm, "matched"), claims(first, "matched")),
-        "acc_per": minus(rate(arm), rate(first)),
-        "last_third": minus(last_third(arm), last_third(first)),
-        "tokens": arm["token_count"] - first["token_count"],
+        name: None if value is None or base[name] is None else value - base[name] for name, value in values(arm).items()
     }
 
 
@@ -396,9 +390,7 @@ def check_document(data: Any) -> dict[str, Any]:
     """
     try:
         if data["format"] == FORMAT and data["version"] == 1:
-            from pages.document_v1 import upgraded
-
-            data = upgraded(data)
+            data = _upgraded(data)
         if data["format"] != FORMAT or data["version"] != VERSION:
             description = f"{str(data['format'])[:60]!r} version {str(data['version'])[:20]}"
             raise DocumentError(f"this is {description}; expected {FORMAT!r} {VERSION}")
@@ -480,3 +472,30 @@ def _check_pictures(arm: dict[str, Any], pictures: dict[str, Any], shape: tuple[
         values = unpack(packed | {"data": pictures[packed["as"]]["data"]} if packed["data"] is None else packed)
         if values.shape != shape:
             raise DocumentError(f"a picture of '{arm['name']}' has the shape {values.shape}; expected {shape}")
+
+
+def _upgraded(data: dict[str, Any]) -> dict[str, Any]:
+    """Return a document of version 1 in the current form. ``check_document`` catches the errors of a damaged one."""
+    seconds = float(data["clip"]["seconds"])
+    arms = []
+    for arm in data["arms"]:
+        tokens = [(int(start), int(stop)) for start, stop in arm["tokens"]]
+        word_tokens = words(arm["text"], tokens)
+        rows = passages(arm["text"], arm["parts"], tokens)
+        record = None if arm["attention"] is None else record_of(arm["attention"])
+        fields = {key: value for key, value in arm.items() if key != "tokens"}
+        fields |= {
+            "words": [[*word.chars, *word.tokens] for word in word_tokens],
+            "attention": attention_view(record, rows, word_tokens, seconds),
+            "cafe": None if arm["cafe"] is None else with_claims(arm["cafe"]),
+            "against": None,
+        }
+        arms.append(fields)
+    mel = data["clip"]["mel"]
+    if mel and "start_s" not in mel:
+        # Its columns were windows of 25 ms every 10 ms, pooled to at most 600, drawn over the whole clip.
+        base64.b64decode(mel["data"], validate=True)
+        columns = int(mel["shape"][1])
+        frames = max(1, (round(seconds * SAMPLE_RATE) - 400) // 160 + 1)
+        mel = mel | {"start_s": 0.0075, "column_s": 0.01 * max(1.0, frames / columns)}
+    return complete(data | {"version": VERSION, "clip": data["clip"] | {"mel": mel}, "arms": arms})

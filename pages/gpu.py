@@ -34,8 +34,6 @@ class _Failure:
 
 def on_gpu(function: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
     """Wrap ``function(clip, question, arms, decoding)`` to run with a GPU for the expected time of decoding."""
-    if not lends_gpus():
-        return function
     import gradio as gr
     import spaces
 

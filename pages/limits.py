@@ -1,4 +1,4 @@
-"""Limits of one visitor: size of questions and number of runs, beside those of the recording (``mpar2.formats``).
+"""Limits of one visitor: size of questions, number of runs, memory; those of a recording are in ``mpar2.formats``.
 
 All are set by options of ``app.py`` or by its environment. They can only be tighter than the library's own limits, and
 each error names the limit and the remedy.
@@ -11,7 +11,7 @@ import math
 import os
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -125,7 +125,7 @@ def build_services(options: argparse.Namespace) -> Any:
 
 def _offers(options: argparse.Namespace) -> tuple[Any, tuple[tuple[str, str], ...]]:
     """Return the checkpoints on offer, no two of one name, and the arms that a comparison begins with."""
-    from mpar2.arms import ArmError, parse_arm, unique_names
+    from mpar2.arms import ArmError, parse_arm, short_name, unique_names
     from mpar2.engines.base import Arm
     from mpar2.engines.names import BASE, TRAINED
     from pages.document import MOST_ARMS
@@ -138,21 +138,14 @@ def _offers(options: argparse.Namespace) -> tuple[Any, tuple[tuple[str, str], ..
             raise ArmError(f"{len(options.arm)} arms are given; the most that are compared at once is {MOST_ARMS}")
         arms = [parse_arm(text) for text in options.arm]
     elif options.base and not (options.model or options.adapter):
-        arms = [Arm(_name(options.base), options.base, None, mode) for mode in ("direct", "cot", "mpar2")]
+        arms = [Arm(short_name(options.base), options.base, None, mode) for mode in ("direct", "cot", "mpar2")]
     else:
         base = options.base or BASE
         trained = options.model or (base if options.adapter else TRAINED)
-        arms = [Arm(_name(base), base, None, "direct"), Arm(_name(base), base, None, "cot")]
-        arms.append(Arm(_name(options.adapter or trained), trained, options.adapter, "mpar2"))
+        arms = [Arm(short_name(base), base, None, "direct"), Arm(short_name(base), base, None, "cot")]
+        arms.append(Arm(short_name(options.adapter or trained), trained, options.adapter, "mpar2"))
     models = list(dict.fromkeys((arm.name, arm.model, arm.adapter) for arm in arms))
     unique_arms = unique_names([Arm(name, model, adapter, "mpar2") for name, model, adapter in models])
     names = {model: arm.name for model, arm in zip(models, unique_arms, strict=True)}
     offers = tuple(Offer(arm.name, arm.model, arm.adapter) for arm in unique_arms)
     return offers, tuple((names[arm.name, arm.model, arm.adapter], arm.mode) for arm in arms)
-
-
-def _name(model: str) -> str:
-    """Return a short name to show; never the path of a folder."""
-    from mpar2.arms import short_name
-
-    return short_name(model)

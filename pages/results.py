@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mpar2.runs import RunError
 from mpar2.runs.lines import dump_json, load_json
 from pages.document import VERSION, DocumentError, check_document
-from pages.kept import Kept
-from pages.limits import visitor_of
+from pages.limits import Kept, visitor_of
 
 if TYPE_CHECKING:
     from pages.services import Services

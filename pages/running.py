@@ -64,7 +64,10 @@ class _PendingJudgement:
 
 
 class Comparer:
-    """Run the requests of visitors on the services' engine."""
+    """Run the requests of visitors on the services' engine.
+
+    A stop of the ``session`` ends a run. The address ``visitor`` is charged with it; "" charges nobody.
+    """
 
     def __init__(self, services: Services) -> None:
         self.services = services
@@ -72,13 +75,7 @@ class Comparer:
         self._pending: dict[str, _PendingJudgement] = {}  # by session
         self._lock = threading.Lock()
 
-    def run(
-        self,
-        asked: Asked,
-        session: str,
-        *,
-        visitor: str = "",
-    ) -> Iterator[dict[str, Any]]:
+    def run(self, asked: Asked, session: str, *, visitor: str = "") -> Iterator[dict[str, Any]]:
         """Run a comparison: :meth:`trace`, then :meth:`judge`.
 
         Yields:
@@ -92,13 +89,7 @@ class Comparer:
         with closing(self.judge(session)) as documents:
             yield from documents
 
-    def trace(
-        self,
-        asked: Asked,
-        session: str,
-        *,
-        visitor: str = "",
-    ) -> Iterator[dict[str, Any]]:
+    def trace(self, asked: Asked, session: str, *, visitor: str = "") -> Iterator[dict[str, Any]]:
         """Generate the traces of the arms.
 
         Judging by a model is left to :meth:`judge`, so that a slow judge does not block the engine.

@@ -10,6 +10,7 @@ only values change.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -86,3 +87,9 @@ def channel(elem_id: str, view: str, method: str) -> gr.HTML:
         elem_classes="mp-offscreen",
         padding=False,
     )
+
+
+def sent_by(event: gr.EventData) -> Mapping[str, Any]:
+    """Return the data that a view sent with its event, unchecked; empty where it is no object."""
+    data = getattr(event, "_data", None)
+    return data if isinstance(data, dict) else {}

@@ -88,12 +88,8 @@ class Judging:
 
 def judge_choices() -> list[tuple[str, str]]:
     """List the judges as ``(label, value)``: the rules (``reference``), and all others of ``mpar2.cafe.judges``."""
-    names = [name for name in judge_names() if name != "reference"]
-    return [("Rules", "rules"), *((_capital(judge_named(name).title), name) for name in names)]
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    titles = {name: judge_named(name).title for name in judge_names() if name != "reference"}
+    return [("Rules", "rules"), *((title[:1].upper() + title[1:], name) for name, title in titles.items())]
 
 
 def check_address(address: str, *, local: bool) -> None:

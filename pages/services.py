@@ -10,7 +10,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -19,8 +19,7 @@ from mpar2.engines.base import Arm, Engine, EngineError
 from mpar2.formats import Limits
 from mpar2.prompts import mode_names
 from pages.examples import Example
-from pages.kept import Kept
-from pages.limits import RunCounter, VisitorLimits
+from pages.limits import Kept, RunCounter, VisitorLimits
 
 _RESULTS_BYTES = 100_000_000  # some hundred results
 
@@ -32,6 +31,15 @@ class Offer:
     name: str
     model: str
     adapter: str | None
+
+
+def first_arms(offers: Sequence[Offer]) -> tuple[tuple[str, str], ...]:
+    """Return (checkpoint, mode) of each arm: the first offer in "direct" and "cot", the second or only one in "mpar2".
+
+    There is at least one offer.
+    """
+    base, trained = offers[0].name, offers[min(1, len(offers) - 1)].name
+    return (base, "direct"), (base, "cot"), (trained, "mpar2")
 
 
 class StopBoard:
@@ -109,7 +117,7 @@ class Services:
 
     engine: Engine
     offers: tuple[Offer, ...]
-    arms: tuple[tuple[str, str], ...] = ()  # (offer, mode) that a comparison begins with; (): pages.arms chooses
+    arms: tuple[tuple[str, str], ...] = ()  # (offer, mode) that a comparison begins with; (): :func:`first_arms`
     examples: tuple[Example, ...] = ()
     first_example: str | None = None
     limits: Limits = field(default_factory=lambda: Limits(max_seconds=60.0, max_bytes=20_000_000))

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from mpar2.runs.lines import dump_json, write_bytes
-from pages.arms import first_arms
 from pages.examples import EXAMPLES, Example
 from pages.running import Asked, Comparer
-from pages.services import Services
+from pages.services import Services, first_arms
 
 
 def make_comparison(services: Services, example: Example) -> dict[str, Any]:
@@ -37,13 +36,6 @@ def make_comparison(services: Services, example: Example) -> dict[str, Any]:
     return document | {"clip": document["clip"] | {"audio": None}}
 
 
-def write_comparison(example: Example, document: dict[str, Any]) -> Path:
-    """Write the stored comparison atomically, and return its file."""
-    path = example.comparison_path
-    write_bytes(path, dump_json(document))
-    return path
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the named examples, or all."""
     from pages.options import build_services, parse_options
@@ -61,9 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
         if options.names and example.name not in options.names:
             continue
         document = make_comparison(services, example)
-        path = write_comparison(example, document)
+        write_bytes(example.comparison_path, dump_json(document))
         outcome = ", ".join(f"{arm['name']}: {arm['answer']} ({arm['correct']})" for arm in document["arms"])
-        print(f"{example.name}: {outcome}; {path.stat().st_size / 1000:.0f} kB")
+        print(f"{example.name}: {outcome}; {example.comparison_path.stat().st_size / 1000:.0f} kB")
     return 0
 
 

@@ -30,14 +30,13 @@ _NAMES = {
 
 
 class Passage(NamedTuple):
-    """One row of the picture by passages. ``index`` is the part's, None for a sentence of it."""
+    """One row of the picture by passages."""
 
     name: str
     short: str
     kind: str
     chars: tuple[int, int]
     tokens: tuple[int, int]
-    index: int | None
 
 
 class WordTokens(NamedTuple):
@@ -62,14 +61,14 @@ def passages(text: str, parts: Sequence[Mapping[str, Any]], tokens: Sequence[Seq
         sentences = _sentences(text, start, stop) if part["kind"] in _FREE else []
         if len(sentences) < 2:
             name, short = _name(parts, index)
-            result.append(Passage(name, short, part["kind"], (start, stop), (first, last), index))
+            result.append(Passage(name, short, part["kind"], (start, stop), (first, last)))
             continue
         token = first
         for number, (begin, end) in enumerate(sentences, 1):
             token_end = last if number == len(sentences) else min(last, max(token, bisect_right(ends, end)))
             if token_end > token:
                 title = (f"Sentence {number}", f"S{number}")
-                result.append(Passage(*title, part["kind"], (begin, end), (token, token_end), None))
+                result.append(Passage(*title, part["kind"], (begin, end), (token, token_end)))
             token = token_end
     return result
 

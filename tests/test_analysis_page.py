@@ -24,7 +24,7 @@ from pages.analysis import GROUPS
 from pages.analysis_figures import choice_of, drawn
 from pages.analysis_items import first_arms, items_value, summary_value
 from pages.analysis_runs import UPLOAD, Brought, Shelf, compared, load_upload
-from pages.arrays import pack
+from pages.attention_pack import pack
 from pages.document import check_document
 from pages.stored_item import HEATMAPS, audio_of
 from testing.browser import browser_page, chromium, make_clip
@@ -66,11 +66,11 @@ def test_brought_runs_have_a_bound_and_who_holds_most_gives_back_first() -> None
         with pytest.raises(RunError, match="not kept any more .* choose its file again"):
             brought.packed(gone)
     brought.keep("mine", "me", packed)
-    assert len(brought._kept) == 3, "a session has one"
+    assert len(brought) == 3, "a session has one"
     now[0] += 100
     with pytest.raises(RunError, match="an hour at most"):
         brought.packed("mine")
-    assert not brought._kept
+    assert not len(brought)
 
 
 def test_the_table_of_items_holds_every_item_and_what_each_arm_made_of_it(root: Path) -> None:

@@ -21,10 +21,9 @@ from mpar2.engines.base import EngineError
 from mpar2.engines.transformers import TransformersEngine
 from mpar2.formats import Limits
 from mpar2.question import QuestionError
+from mpar2.runs.lines import dump_json, write_bytes
 from mpar2.trace import Span, trace_to_json
-from pages.arms import first_arms
-from pages.arrays import pack, unpack
-from pages.attention_pack import attention_document, record_of
+from pages.attention_pack import attention_document, pack, record_of, unpack
 from pages.attention_view import attention_view, peaks, smooth
 from pages.claims import claims_of
 from pages.document import DocumentError, check_document, complete, with_claims
@@ -34,9 +33,9 @@ from pages.export import SLOT, page_shell, to_html, view_js
 from pages.opinion import tagging_of
 from pages.running import Asked, Comparer, parse_events
 from pages.scoring import Judging, JudgingError, cafe_document
-from pages.services import Offer, Services, StopBoard
+from pages.services import Offer, Services, StopBoard, first_arms
 from pages.spectrogram import mel_picture
-from pages.store import make_comparison, write_comparison
+from pages.store import make_comparison
 from pages.units import passages, words
 from testing.browser import ARMS, QUESTION, TRACES, document, generation, write_example
 
@@ -568,7 +567,8 @@ def test_a_stored_comparison_is_made_and_read_back(services: Services, tmp_path:
     assert made["clip"]["audio"] is None
     assert [(arm["name"], arm["mode"]) for arm in made["arms"]] == list(first_arms(mine.offers))
     assert [arm["mode"] for arm in made["arms"]] == ["direct", "cot", "mpar2"]
-    path = write_comparison(mine.examples[0], made)
+    path = mine.examples[0].comparison_path
+    write_bytes(path, dump_json(made))
     assert path.stat().st_size < 1_500_000 and not list(path.parent.glob(".*"))
     assert stored_comparison(mine.examples[0])["arms"] == made["arms"]
 

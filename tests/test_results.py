@@ -15,7 +15,7 @@ import pytest
 from conftest import make_clip
 
 from mpar2.audio import load_clip, wav_bytes
-from pages.kept import Kept
+from pages.limits import Kept
 from pages.results import RESULT_BYTES
 from testing.browser import browser_page, chromium, document, tiny_services, write_example
 from tests.test_browser import ARM_ROW, HOSTILE, finished, opened, pixels

@@ -13,7 +13,7 @@ export function bytesOf(base64) {
 const opened = new WeakMap();
 
 /**
- * A picture of the document as rows and columns of numbers; twin of `pages.arrays.unpack`.
+ * A picture of the document as rows and columns of numbers; twin of `pages.attention_pack.unpack`.
  * @param {Record<string, any>} pictures by mode
  * @param {string} mode falls back to the mode without "_clean" where no sink was taken away
  */
