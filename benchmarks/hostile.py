@@ -58,13 +58,13 @@ def _loaders(seed: int, odd_values: int) -> int:
     by_hand = len(runs) - odd_values
     failures: list[Report] = []
     print(f"{'files':34}{'n':>6}{'used':>6}{'refused':>9}{'other':>7}{'most MB':>9}{'most s':>8}")
-    for title, kind, files, write in (
-        ("recordings, loaded", "sounds", hostile_sounds(seed), write_sounds),
-        ("runs, loaded", "uploads", runs[:by_hand], write_uploads),
-        ("runs with an odd value, drawn", "figures", runs[by_hand:], write_uploads),
+    for title, kind, files in (
+        ("recordings, loaded", "sounds", hostile_sounds(seed)),
+        ("runs, loaded", "uploads", runs[:by_hand]),
+        ("runs with an odd value, drawn", "figures", runs[by_hand:]),
     ):
         with tempfile.TemporaryDirectory(prefix="mpar2-hostile-") as folder:
-            reports = list(examine(kind, write(files, Path(folder))))  # type: ignore[operator]
+            reports = list(examine(kind, write_files(files, Path(folder))))
         counts = Counter(report.outcome for report in reports)
         n_other = len(reports) - counts["used"] - counts["refused"]
         memory, seconds = max(r.extra_mb for r in reports), max(r.seconds for r in reports)

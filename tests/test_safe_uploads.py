@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from mpar2.audio import AudioError, load_clip
-from testing.hostile.sounds import NAMES, good_wav, hostile_sounds, write_sounds
-from testing.hostile.uploads import hostile_uploads, write_uploads
+from testing.hostile import write_files
+from testing.hostile.sounds import NAMES, good_wav, hostile_sounds
+from testing.hostile.uploads import hostile_uploads
 from testing.hostile.worker import Report, examine
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads peak memory in the units of Linux")
@@ -38,16 +39,16 @@ def held(reports: list[Report], *, refused: int) -> None:
 def test_hostile_sounds(tmp_path: Path) -> None:
     sounds = hostile_sounds()
     assert len(sounds) >= 200 and len({sound.name for sound in sounds}) == len(sounds)
-    held(list(examine("sounds", write_sounds(sounds, tmp_path))), refused=100)
+    held(list(examine("sounds", write_files(sounds, tmp_path))), refused=100)
 
 
 def test_hostile_runs(tmp_path: Path) -> None:
-    held(list(examine("uploads", write_uploads(hostile_uploads(odd_values=0), tmp_path))), refused=40)
+    held(list(examine("uploads", write_files(hostile_uploads(odd_values=0), tmp_path))), refused=40)
 
 
 def test_odd_values_in_a_run_that_is_drawn(tmp_path: Path) -> None:
     uploads = hostile_uploads(seed=1, odd_values=12)[-12:]
-    held(list(examine("figures", write_uploads(uploads, tmp_path))), refused=3)
+    held(list(examine("figures", write_files(uploads, tmp_path))), refused=3)
 
 
 def test_a_seed_makes_the_same_files() -> None:
@@ -66,7 +67,7 @@ def test_a_name_is_shown_on_one_line_and_never_opened(name: str) -> None:
 
 def test_an_upload_leaves_nothing_beside_itself(tmp_path: Path) -> None:
     uploads = [upload for upload in hostile_uploads(odd_values=0) if upload.name.startswith(("names", "links"))]
-    paths = write_uploads(uploads, tmp_path)
+    paths = write_files(uploads, tmp_path)
     reports = list(examine("uploads", paths))
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in paths}
     (links,) = (report for report in reports if "links" in report.name)

@@ -1,7 +1,6 @@
-"""Hostile audio files, made from a seed: damaged, lying and oversized ones of every kind that is accepted.
+"""Hostile audio files, made from a seed: damaged and oversized ones and false headers, of every accepted format.
 
-Each :class:`Sound` makes its bytes when asked, so that a list of hundreds costs nothing. Only the header fields that
-are named were changed; everything else of a file is as an encoder wrote it.
+Only the named header fields are changed; everything else of a file is as an encoder wrote it.
 """
 
 from __future__ import annotations
@@ -9,13 +8,13 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cache, partial
-from pathlib import Path
 
 import av
 import numpy as np
 import soundfile
+
+from testing.hostile import HostileFile
 
 _RATE = 16_000
 NAMES = (
@@ -42,35 +41,13 @@ NAMES = (
 )
 
 
-@dataclass(frozen=True)
-class Sound:
-    """A file to be: what it is called in reports, its ending, and its bytes."""
-
-    name: str
-    make: Callable[[], bytes]
-    size: int | None = None  # of a sparse file: the bytes, and zeros up to this size
-
-
-def hostile_sounds(seed: int = 0) -> list[Sound]:
-    """More than 200, in a fixed order; the same for the same seed."""
-    return [*_damaged(seed), *_liars(), *_bombs(), *_strange()]
-
-
-def write_sounds(sounds: list[Sound], folder: Path) -> list[Path]:
-    """One file each, numbered, in ``folder``."""
-    paths = []
-    for number, sound in enumerate(sounds):
-        path = folder / f"{number:03}-{sound.name.replace('/', '-').replace(' ', '-')}"
-        with path.open("wb") as file:
-            file.write(sound.make())
-            if sound.size is not None:
-                file.truncate(sound.size)
-        paths.append(path)
-    return paths
+def hostile_sounds(seed: int = 0) -> list[HostileFile]:
+    """Return more than 200 files in a fixed order; equal seeds give equal files."""
+    return [*_damaged(seed), *_false_headers(), *_bombs(), *_no_audio()]
 
 
 def good_wav(seconds: float = 1.0, hz: float = 440.0) -> bytes:
-    """Return a wav that nothing is wrong with."""
+    """Return a valid wav."""
     return _encode(_tone(seconds, hz=hz), "WAV", "PCM_16")
 
 
@@ -137,14 +114,14 @@ def _encoded(name: str) -> bytes:
 # ---- damage ------------------------------------------------------------------------------------------------------
 
 
-def _damaged(seed: int) -> Iterator[Sound]:
+def _damaged(seed: int) -> Iterator[HostileFile]:
     for index, name in enumerate(_ENCODERS):
         for share in (30, 200, 0.5, 0.97):
-            yield Sound(f"cut at {share} {name}", partial(_cut, name, share))
+            yield HostileFile(f"cut at {share} {name}", partial(_cut, name, share))
         for where, number in (("head", 3), ("head", 24), ("all", 1), ("all", 200)):
-            yield Sound(f"{number} bits of {where} {name}", partial(_flipped, name, where, number, seed + index))
-        yield Sound(f"zeroed middle {name}", partial(_zeroed, name))
-        yield Sound(f"shuffled {name}", partial(_shuffled, name, seed + index))
+            yield HostileFile(f"{number} bits of {where} {name}", partial(_flipped, name, where, number, seed + index))
+        yield HostileFile(f"zeroed middle {name}", partial(_zeroed, name))
+        yield HostileFile(f"shuffled {name}", partial(_shuffled, name, seed + index))
 
 
 def _cut(name: str, share: float) -> bytes:
@@ -175,20 +152,20 @@ def _shuffled(name: str, seed: int) -> bytes:
     return data[:64] + b"".join(pieces[place] for place in [*order, order[0]])
 
 
-# ---- headers that lie --------------------------------------------------------------------------------------------
+# ---- false headers -----------------------------------------------------------------------------------------------
 
 
 def _patched(name: str, offset: int | bytes, layout: str, *values: int | float) -> bytes:
-    """Return the file with ``values`` packed at an offset, or (for bytes) behind the first place where they stand."""
+    """Return the file with ``values`` packed at an offset, or after the first occurrence of some bytes."""
     data = bytearray(_encoded(name))
     place = offset if isinstance(offset, int) else data.index(offset) + len(offset)
     struct.pack_into(layout, data, place, *values)
     return bytes(data)
 
 
-def _liars() -> Iterator[Sound]:
+def _false_headers() -> Iterator[HostileFile]:
     wav, flac, ogg, m4a, webm = "s16.wav", "s16.flac", "opus.ogg", "aac.m4a", "opus.webm"
-    lies: list[tuple[str, str, int | bytes, str, tuple[int | float, ...]]] = [
+    fields: list[tuple[str, str, int | bytes, str, tuple[int | float, ...]]] = [
         *((f"rate {rate}", wav, 24, "<I", (rate,)) for rate in (0, 1, 3999, 192_001, 0xFFFFFFFF)),
         *((f"channels {number}", wav, 22, "<H", (number,)) for number in (0, 9, 1024, 65535)),
         *((f"bits {number}", wav, 34, "<H", (number,)) for number in (0, 7, 65535)),
@@ -225,16 +202,18 @@ def _liars() -> Iterator[Sound]:
         ("rate index 15", "adts.aac", 2, "B", (0x7C,)),
         ("frame of 0 bytes", "adts.aac", 3, ">HH", (0x4000, 0x1FFC)),
     ]
-    for what, name, offset, layout, values in lies:
-        yield Sound(f"{what} {name}", partial(_patched, name, offset, layout, *values))
-    yield Sound("tag of 256 MB.mp3", lambda: b"ID3\x04\0\0\x7f\x7f\x7f\x7f" + _encoded("layer3.mp3"))
-    yield Sound("tags without end.mp3", lambda: b"ID3\x04\0\0\0\0\0\0" * 50_000 + _encoded("layer3.mp3"))
-    yield Sound("boxes in boxes.m4a", lambda: _encoded("aac.m4a")[:32] + _boxes(4000))
-    yield Sound(
+    for what, name, offset, layout, values in fields:
+        yield HostileFile(f"{what} {name}", partial(_patched, name, offset, layout, *values))
+    yield HostileFile("tag of 256 MB.mp3", lambda: b"ID3\x04\0\0\x7f\x7f\x7f\x7f" + _encoded("layer3.mp3"))
+    yield HostileFile("tags without end.mp3", lambda: b"ID3\x04\0\0\0\0\0\0" * 50_000 + _encoded("layer3.mp3"))
+    yield HostileFile("boxes in boxes.m4a", lambda: _encoded("aac.m4a")[:32] + _boxes(4000))
+    yield HostileFile(
         "elements in elements.webm", lambda: b"\x1aE\xdf\xa3\x80" + b"\x18S\x80g\x01\xff\xff\xff\xff\xff\xff\xff" * 9000
     )
-    yield Sound("other file inside.m4a", lambda: _encoded("aac.m4a").replace(b"url \0\0\0\1", b"url \0\0\0\0"))
-    yield Sound("many chunks.wav", lambda: _encoded("s16.wav")[:36] + b"LIST\0\0\0\0" * 300_000 + b"data\4\0\0\0abcd")
+    yield HostileFile("other file inside.m4a", lambda: _encoded("aac.m4a").replace(b"url \0\0\0\1", b"url \0\0\0\0"))
+    yield HostileFile(
+        "many chunks.wav", lambda: _encoded("s16.wav")[:36] + b"LIST\0\0\0\0" * 300_000 + b"data\4\0\0\0abcd"
+    )
 
 
 _FLAC_WORDS = tuple(
@@ -259,37 +238,34 @@ def _boxes(depth: int) -> bytes:
 # ---- bombs -------------------------------------------------------------------------------------------------------
 
 
-def _bombs() -> Iterator[Sound]:
+def _bombs() -> Iterator[HostileFile]:
     day = 24 * 3600
-    yield Sound("24 h of silence.flac", partial(_silent_flac, day, 4000, 1))
-    yield Sound("24 h of silence.aac", partial(_repeated_adts, day, bytes.fromhex("01182007")))
-    yield Sound("24 h of broken frames.aac", partial(_repeated_adts, day, bytes.fromhex("00c8402380")))
-    yield Sound("24 h of silence.ogg", partial(_silent_opus, day))
-    yield Sound("24 h of silence.wav", lambda: _wav_head(day * 8000), 44 + day * 8000)
-    yield Sound("2 h in 8 channels.flac", partial(_silent_flac, 7200, 8000, 8))
-    yield Sound("2 h at 192 kHz.flac", partial(_silent_flac, 7200, 192_000, 2))
-    yield Sound("4 GB of zeros.wav", lambda: b"", 1 << 32)
-    yield Sound("4 GB of nothing.mp3", lambda: b"ID3\x04\0\0\x7f\x7f\x7f\x7f", 1 << 32)
+    yield HostileFile("24 h of silence.flac", partial(_silent_flac, day, 4000, 1))
+    yield HostileFile("24 h of silence.aac", partial(_repeated_adts, day, bytes.fromhex("01182007")))
+    yield HostileFile("24 h of broken frames.aac", partial(_repeated_adts, day, bytes.fromhex("00c8402380")))
+    yield HostileFile("24 h of silence.ogg", partial(_silent_opus, day))
+    yield HostileFile("24 h of silence.wav", lambda: _wav_head(day * 8000), 44 + day * 8000)
+    yield HostileFile("2 h in 8 channels.flac", partial(_silent_flac, 7200, 8000, 8))
+    yield HostileFile("2 h at 192 kHz.flac", partial(_silent_flac, 7200, 192_000, 2))
+    yield HostileFile("4 GB of zeros.wav", lambda: b"", 1 << 32)
+    yield HostileFile("4 GB of nothing.mp3", lambda: b"ID3\x04\0\0\x7f\x7f\x7f\x7f", 1 << 32)
 
 
 def _silent_flac(seconds: int, rate: int, channels: int) -> bytes:
-    """RFC 9639: frames of 65,535 samples whose subframes say "constant 0", of 8 + 3 * channels bytes each."""
+    """Write frames of 65,535 samples with subframes "constant 0", 8 + 3 * channels bytes each (RFC 9639)."""
     size = 65_535
     word = rate << 44 | (channels - 1) << 41 | 15 << 36
     info = struct.pack(">HH6xQ16x", size, size, word)
     frames = [b"fLaC\x80\0\0\x22" + info]
     for number in range(seconds * rate // size):
-        head = bytes((0xFF, 0xF8, 0x70, (channels - 1) << 4 | 0x08)) + _flac_number(number) + (size - 1).to_bytes(2)
+        head = bytes((0xFF, 0xF8, 0x70, (channels - 1) << 4 | 0x08)) + _utf8(number) + (size - 1).to_bytes(2)
         frame = head + bytes((_crc(head, 0x07, 8),)) + bytes(3 * channels)
         frames.append(frame + _crc(frame, 0x8005, 16).to_bytes(2))
     return b"".join(frames)
 
 
-def _flac_number(number: int) -> bytes:
-    """Return a number as UTF-8 would write it.
-
-    Below 2**16 only characters, the halves of pairs apart, are concerned.
-    """
+def _utf8(number: int) -> bytes:
+    """Return a frame number below 2**16 as FLAC codes it, like a character in UTF-8."""
     return chr(number).encode("utf-8", "surrogatepass")
 
 
@@ -303,14 +279,14 @@ def _crc(data: bytes, polynomial: int, bits: int) -> int:
 
 
 def _repeated_adts(seconds: int, payload: bytes) -> bytes:
-    """Frames of AAC have neither numbers nor checksums: one of silence, 1024 samples at 8 kHz, as often as it takes."""
+    """Repeat one AAC frame of 1024 samples at 8 kHz; frames have neither numbers nor checksums."""
     length = 7 + len(payload)
     head = bytes((0xFF, 0xF1, 0x40 | 11 << 2, 0x40 | length >> 11, length >> 3 & 0xFF, (length & 7) << 5 | 0x1F, 0xFC))
     return (head + payload) * (seconds * 8000 // 1024)
 
 
 def _silent_opus(seconds: int) -> bytes:
-    """Pages of 255 packets of 120 ms, each packet six frames without any byte of sound."""
+    """Write pages of 255 packets of 120 ms, each of six empty frames."""
     head = b"OpusHead" + struct.pack("<BBHIhB", 1, 1, 0, 48_000, 0, 0)
     tags = b"OpusTags" + struct.pack("<I", 0) + struct.pack("<I", 0)
     pages = [_page(2, 0, 0, [head]), _page(0, 0, 1, [tags])]
@@ -321,7 +297,7 @@ def _silent_opus(seconds: int) -> bytes:
 
 
 def _page(flags: int, granule: int, number: int, packets: list[bytes]) -> bytes:
-    """RFC 3533, section 6. Packets are shorter than 255 bytes."""
+    """Write an Ogg page of packets below 255 bytes (RFC 3533, section 6)."""
     lacing = bytes(len(packet) for packet in packets)
     start, end = struct.pack("<4sBBqII", b"OggS", 0, flags, granule, 7, number), bytes((len(packets),)) + lacing
     body = b"".join(packets)
@@ -331,14 +307,7 @@ def _page(flags: int, granule: int, number: int, packets: list[bytes]) -> bytes:
     return start + struct.pack("<I", crc) + end + body
 
 
-def _crc_of(byte: int) -> int:
-    value = byte << 24
-    for _ in range(8):
-        value = (value << 1 ^ (0x04C11DB7 if value & 0x80000000 else 0)) & 0xFFFFFFFF
-    return value
-
-
-_CRC = [_crc_of(byte) for byte in range(256)]
+_CRC = [_crc(bytes([byte]), 0x04C11DB7, 32) for byte in range(256)]
 
 
 def _wav_head(data_bytes: int) -> bytes:
@@ -350,10 +319,10 @@ def _wav_head(data_bytes: int) -> bytes:
     )
 
 
-# ---- no audio at all ---------------------------------------------------------------------------------------------
+# ---- no audio ----------------------------------------------------------------------------------------------------
 
 
-def _strange() -> Iterator[Sound]:
+def _no_audio() -> Iterator[HostileFile]:
     others = {
         "empty.wav": b"",
         "one byte.wav": b"R",
@@ -376,4 +345,4 @@ def _strange() -> Iterator[Sound]:
         "short.wav": _encode(_tone(0.05), "WAV", "PCM_16"),
     }
     for name, data in others.items():
-        yield Sound(name, partial(bytes, data))
+        yield HostileFile(name, partial(bytes, data))

@@ -1,7 +1,7 @@
 """More than a hundred texts that try to run, fetch or restyle something when a page shows them.
 
 Each tries to set ``window.pwned``, to open a dialog, or to fetch from ``EVIL``, a host that does not exist; a page that
-shows them as text does none of it. The kinds follow the OWASP and PortSwigger lists of ways in.
+shows them as text does none of it. The kinds follow the OWASP and PortSwigger lists of injections.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Hostile runs, made from a seed: zips that lie or explode, and lines and manifests in which anything may stand."""
+"""Hostile runs, made from a seed: zip bombs, zips with false sizes, and lines and manifests with odd values."""
 
 from __future__ import annotations
 
@@ -8,45 +8,27 @@ import json
 import struct
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from testing.hostile import HostileFile
 from testing.synthetic import ARMS, write_run
 
 Files = dict[str, bytes]
 _ODD = (None, True, -1, 10**400, 1e308, 0.5, "", "x" * 5000, "\ud800", [], [[]], [1, "a"], {}, {"a": {"b": 1}})
 
 
-@dataclass(frozen=True)
-class Upload:
-    """A file to be: its name in reports, with its ending, and its bytes."""
-
-    name: str
-    make: Callable[[], bytes]
-
-
-def hostile_uploads(seed: int = 0, odd_values: int = 60) -> list[Upload]:
-    """Archives and lines made by hand, then ``odd_values`` drawn places of a run with something odd in them."""
+def hostile_uploads(seed: int = 0, odd_values: int = 60) -> list[HostileFile]:
+    """Return archives and lines made by hand, then ``odd_values`` runs with an odd value at a random place."""
     return [*_archives(), *_lines(), *_odd_values(seed, odd_values)]
 
 
-def write_uploads(uploads: list[Upload], folder: Path) -> list[Path]:
-    """One file each, numbered, in ``folder``."""
-    paths = []
-    for number, upload in enumerate(uploads):
-        path = folder / f"{number:03}-{upload.name.replace('/', '-').replace(' ', '-')}"
-        path.write_bytes(upload.make())
-        paths.append(path)
-    return paths
-
-
 def good_upload(folder: Path) -> Path:
-    """Return a zip of a run that nothing is wrong with."""
+    """Return a zip of a valid run."""
     path = folder / "good.zip"
     path.write_bytes(_with({}))
     return path
@@ -75,44 +57,42 @@ def _with(changes: Files, method: int = zipfile.ZIP_DEFLATED) -> bytes:
 # ---- archives ----------------------------------------------------------------------------------------------------
 
 
-def _archives() -> Iterator[Upload]:
+def _archives() -> Iterator[HostileFile]:
     zeros = bytes(120_000_000)
-    yield Upload("120 MB of zeros in one line.zip", lambda: _with({"items.jsonl": zeros}))
-    yield Upload("120 MB of empty lines.zip", lambda: _with({"items.jsonl": b"{}\n" * 100_000_000}))
-    yield Upload("120 MB of zeros in the manifest.zip", lambda: _with({"manifest.json": zeros}))
-    yield Upload("120 MB of zeros in the scores.zip", lambda: _with({"cafe/reference/scores.jsonl": zeros}))
-    yield Upload("120 MB of zeros beside.zip", lambda: _with({"notes.txt": zeros}))
-    yield Upload("sizes that lie.zip", lambda: _lying(_with({"items.jsonl": zeros}), len(zeros)))
-    yield Upload("zips in zips.zip", lambda: _with({"items.jsonl": _with({"items.jsonl": zeros})}))
-    yield Upload("dictionary of 4 GB.zip", _lzma_bomb)
-    yield Upload("bzip2.zip", lambda: _with({}, zipfile.ZIP_BZIP2))
-    yield Upload("100,000 names.zip", lambda: _with({f"n/{number}": b"" for number in range(100_000)}))
-    yield Upload("directory that lies.zip", lambda: _with({})[:-12] + struct.pack("<IIHxx", 0xFFFFFFF0, 0xFFFFFFF0, 0))
-    yield Upload("entries that overlap.zip", _overlapping)
-    yield Upload("encrypted.zip", lambda: _flagged(_with({})))
-    yield Upload("cut off.zip", lambda: _with({})[:2000])
-    yield Upload("damaged.zip", lambda: _damaged(_with({}, zipfile.ZIP_STORED)))
-    yield Upload("damaged deflate.zip", lambda: _damaged(_with({})))
-    yield Upload("no zip.zip", lambda: b"PK\x03\x04" + bytes(1000))
-    yield Upload("text.zip", lambda: b"this is no zip at all\n" * 50)
-    yield Upload("two runs.zip", lambda: _zip({f"{run}/{n}": d for run in "ab" for n, d in _run().items()}))
-    yield Upload("members twice.zip", lambda: _twice())
-    yield Upload("links.zip", _links)
+    yield HostileFile("120 MB of zeros in one line.zip", lambda: _with({"items.jsonl": zeros}))
+    yield HostileFile("120 MB of empty lines.zip", lambda: _with({"items.jsonl": b"{}\n" * 100_000_000}))
+    yield HostileFile("120 MB of zeros in the manifest.zip", lambda: _with({"manifest.json": zeros}))
+    yield HostileFile("120 MB of zeros in the scores.zip", lambda: _with({"cafe/reference/scores.jsonl": zeros}))
+    yield HostileFile("120 MB of zeros beside.zip", lambda: _with({"notes.txt": zeros}))
+    yield HostileFile("false sizes.zip", lambda: _false_sizes(_with({"items.jsonl": zeros}), len(zeros)))
+    yield HostileFile("zips in zips.zip", lambda: _with({"items.jsonl": _with({"items.jsonl": zeros})}))
+    yield HostileFile("dictionary of 4 GB.zip", _lzma_bomb)
+    yield HostileFile("bzip2.zip", lambda: _with({}, zipfile.ZIP_BZIP2))
+    yield HostileFile("100,000 names.zip", lambda: _with({f"n/{number}": b"" for number in range(100_000)}))
+    yield HostileFile(
+        "directory with false sizes.zip", lambda: _with({})[:-12] + struct.pack("<IIHxx", 0xFFFFFFF0, 0xFFFFFFF0, 0)
+    )
+    yield HostileFile("entries that overlap.zip", _overlapping)
+    yield HostileFile("encrypted.zip", lambda: _flagged(_with({})))
+    yield HostileFile("cut off.zip", lambda: _with({})[:2000])
+    yield HostileFile("damaged.zip", lambda: _damaged(_with({}, zipfile.ZIP_STORED)))
+    yield HostileFile("damaged deflate.zip", lambda: _damaged(_with({})))
+    yield HostileFile("no zip.zip", lambda: b"PK\x03\x04" + bytes(1000))
+    yield HostileFile("text.zip", lambda: b"this is no zip at all\n" * 50)
+    yield HostileFile("two runs.zip", lambda: _zip({f"{run}/{n}": d for run in "ab" for n, d in _run().items()}))
+    yield HostileFile("members twice.zip", _twice)
+    yield HostileFile("links.zip", _links)
     for prefix in ("/etc/", "../", "../../../../tmp/", "C:\\", "\\\\host\\share\\", "a/../", "./", "\u202e/", "<b>/"):
         name = prefix.replace("/", "!").replace("\\", "!")
-        yield Upload(f"names in {name}.zip", partial(_prefixed, prefix))
+        yield HostileFile(f"names in {name}.zip", partial(_zip, {prefix + name: data for name, data in _run().items()}))
 
 
-def _prefixed(prefix: str) -> bytes:
-    return _zip({prefix + name: data for name, data in _run().items()})
-
-
-def _lying(data: bytes, true: int) -> bytes:
-    return data.replace(struct.pack("<I", true), struct.pack("<I", 900))
+def _false_sizes(data: bytes, size: int) -> bytes:
+    return data.replace(struct.pack("<I", size), struct.pack("<I", 900))
 
 
 def _lzma_bomb() -> bytes:
-    """LZMA members say how large a dictionary they need; here it is all that 32 bits can say."""
+    """Return a zip whose LZMA members announce a dictionary of 4 GB."""
     data = bytearray(_with({}, zipfile.ZIP_LZMA))
     place = 0
     while (place := data.find(b"\x5d\0\0", place)) >= 0:
@@ -122,7 +102,7 @@ def _lzma_bomb() -> bytes:
 
 
 def _overlapping() -> bytes:
-    """Many names for the same bytes, none of them large by itself."""
+    """Return a zip with many names for the same bytes."""
     data = _with({"items.1.jsonl": _run()["items.jsonl"]})
     start = data.index(b"PK\x01\x02")
     end = data.index(b"PK\x05\x06")
@@ -167,7 +147,7 @@ def _links() -> bytes:
 # ---- lines -------------------------------------------------------------------------------------------------------
 
 
-def _lines() -> Iterator[Upload]:
+def _lines() -> Iterator[HostileFile]:
     lines = {
         "empty": b"",
         "a line of 2 MB": b'{"key":"' + b"x" * 2_000_000 + b'"}\n',
@@ -187,10 +167,10 @@ def _lines() -> Iterator[Upload]:
         "a pickle": b"\x80\x04cos\nsystem\n(S'id'\ntR.\n",
     }
     for name, data in lines.items():
-        yield Upload(f"{name}.jsonl", partial(bytes, data))
-        yield Upload(f"{name}.zip", partial(_with, {"items.jsonl": data}))
+        yield HostileFile(f"{name}.jsonl", partial(bytes, data))
+        yield HostileFile(f"{name}.zip", partial(_with, {"items.jsonl": data}))
     long = b"".join(_attentive(number) for number in range(45))
-    yield Upload("45 traces of 100,000 numbers.jsonl", partial(bytes, long))
+    yield HostileFile("45 traces of 100,000 numbers.jsonl", partial(bytes, long))
 
 
 def _attentive(number: int) -> bytes:
@@ -204,13 +184,13 @@ def _attentive(number: int) -> bytes:
 # ---- values ------------------------------------------------------------------------------------------------------
 
 
-def _odd_values(seed: int, number: int) -> Iterator[Upload]:
+def _odd_values(seed: int, number: int) -> Iterator[HostileFile]:
     files = ("manifest.json", "items.jsonl", "cafe/reference/scores.jsonl", "cafe/reference/metrics.json")
     files += ("cafe/probes.jsonl", "manifest.json")
     rng = np.random.default_rng(seed)
     for index in range(number):
         name = files[index % len(files)]
-        yield Upload(f"odd {index} in {name}.zip", partial(_odd_value, name, int(rng.integers(1 << 31))))
+        yield HostileFile(f"odd {index} in {name}.zip", partial(_odd_value, name, int(rng.integers(1 << 31))))
 
 
 def _odd_value(name: str, seed: int) -> bytes:

@@ -1,10 +1,10 @@
-"""Feeds files to a loader in a process of its own, and measures what each costs.
+"""Feed files to a loader in a process of its own, and measure the cost of each.
 
     for report in examine("sounds", paths): ...
 
-A file that kills the process, or takes more than ``GUARD_S`` of processor time (a busy machine is not the file's fault)
-or ``_WAIT_S`` of any, ends that process alone; the next goes on behind it.
-Peak memory is that of the one file: the kernel's mark is reset before each (Linux).
+A file that kills the process, or takes more than ``GUARD_S`` of processor time or ``_WAIT_S`` of wall-clock time, ends
+only that process; the next one continues after it. Peak memory is that of one file, since it is reset before each
+(Linux).
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Report:
-    """What became of one file. ``outcome``: used, refused (in known words), failed (in others), killed.
+    """Result of one file. ``outcome``: used, refused (by a known error), failed (by another), killed.
 
-    ``seconds`` is processor time, ``extra_mb`` what memory rose by at its highest.
+    ``seconds`` is processor time, ``extra_mb`` the rise of peak memory.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Report:
 
 
 def examine(kind: str, paths: Sequence[Path]) -> Iterator[Report]:
-    """One report for each path, in order; ``kind`` is sounds, uploads (loaded), or figures (loaded and drawn)."""
+    """Yield a report for each path; ``kind`` is sounds, uploads (loaded), or figures (loaded and drawn)."""
     left = [str(path) for path in paths]
     while left:
         with tempfile.TemporaryFile("w+") as asked, tempfile.TemporaryFile("w+") as errors:
@@ -56,7 +56,7 @@ def examine(kind: str, paths: Sequence[Path]) -> Iterator[Report]:
                     yield Report(**json.loads(line))
                     del left[0]
             errors.seek(0)
-            if not ready:  # a fault of ours, which says nothing about any file
+            if not ready:  # no fault of a file
                 raise RuntimeError(f"the process that reads {kind} does not start: {errors.read()[-2000:]}")
             if left:
                 hung = process.returncode in (-signal.SIGPROF, -signal.SIGALRM)
@@ -70,7 +70,7 @@ def _main(kind: str) -> None:
     for path in json.load(sys.stdin):
         signal.alarm(_WAIT_S)
         signal.setitimer(signal.ITIMER_PROF, GUARD_S)
-        _reset_peak()
+        Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets the peak resident set size
         before, start = _memory("VmRSS"), time.process_time()
         try:
             outcome, message = "used", load(path)
@@ -95,7 +95,7 @@ def _sounds():
     limits = Services.__dataclass_fields__["limits"].default_factory()
 
     def load(path: str) -> str:
-        """In this process, so that it is the decoding that is measured."""
+        """Decode in this process, so that decoding is measured."""
         samples, warnings = read_samples(path, limits)
         return f"{len(samples) / SAMPLE_RATE:.1f} s; {'; '.join(warnings)}"
 
@@ -109,37 +109,28 @@ def _uploads(*, draw: bool):
     from mpar2.runs import RunError
     from pages.analysis_items import first_arms, items_value, summary_value
     from pages.analysis_runs import compared, load_upload
+    from testing.hostile.uploads import good_upload
 
     def load(path: str) -> str:
-        """Return all that the Analysis tab does with an upload: its figures, summary and items, and one item opened."""
+        """Do what the Analysis tab does with an upload: figures, summary and items, and one opened item."""
         table = load_upload(path)
-        said = f"{len(table.frame)} answers; {'; '.join(table.runs[0].notes)}"
+        summary = f"{len(table.frame)} answers; {'; '.join(table.runs[0].notes)}"
         if not draw:
-            return said
+            return summary
         exhibits = build_exhibits(table, Choice())
         shown = json.dumps([exhibit.to_json() for exhibit in exhibits], allow_nan=False)
         rows = rows_of(table, Choice(), json.dumps({"arm": 0}))
         arms = first_arms(table)
         opened = compared(table, rows[0], None) if rows else None
         (shown + json.dumps([items_value(table, arms), summary_value(table, arms), opened], allow_nan=False)).encode()
-        return said
+        return summary
 
-    load(_sound_run())  # pandas and the figures are loaded before anything is measured
+    load(str(good_upload(Path(tempfile.mkdtemp()))))  # pandas and the figures are loaded before anything is measured
     return load, (AnalysisError, RunError)
 
 
-def _sound_run() -> str:
-    from testing.hostile.uploads import good_upload
-
-    return str(good_upload(Path(tempfile.mkdtemp())))
-
-
-def _reset_peak() -> None:
-    Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets the peak resident set size
-
-
 def _memory(field: str) -> float:
-    """Megabytes."""
+    """Return a field of this process's memory, in MB."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field + ":"):
             return int(line.split()[1]) / 1024
