@@ -20,8 +20,7 @@ from training.audio_inputs import AudioInjector, AudioNotUsedError, Clips, encod
 from training.data import to_dataset
 from training.prefix_sharing import can_share
 from training.resample import replace_groups
-from training.rewards.contrast import AudioContrast
-from training.rewards.schedule import Schedule
+from training.rewards.functions import AudioContrast, Schedule
 
 
 def write_items(folder: Path, count: int = 6) -> list[Item]:

@@ -7,27 +7,17 @@ pass is teacher-forced with the engine's probe, on one completion. The attention
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from training.audio_inputs import AudioInjector, inner_model
 
 
-@dataclass(frozen=True)
-class AudioAttention:
-    """Means over the tokens of a completion."""
-
-    ratio: float
-    corrected: float
-
-
 @torch.no_grad()
 def attention_to_audio(
     model: Any, injector: AudioInjector, number: int, prompt: torch.Tensor, completion: torch.Tensor
-) -> AudioAttention | None:
+) -> tuple[float, float] | None:
     """Measure how much a completion attends to its clip.
 
     Args:
@@ -38,8 +28,10 @@ def attention_to_audio(
         completion: Token ids of the completion, (T,).
 
     Returns:
-        Means over the completion's tokens; None for models with sliding windows, which the probe does not support.
+        Means of ratio and corrected ratio over the tokens; None for models with sliding windows, which the probe does
+        not support.
     """
+    from mpar2.attention import attention_ratio, corrected_ratio
     from mpar2.engines.families import family_of
     from mpar2.engines.probe import AttentionProbe, install, set_text_attention
 
@@ -61,6 +53,4 @@ def attention_to_audio(
     finally:
         set_text_attention(network, implementation)
         network.train(training)
-    mass = record.mass.mean(axis=(1, 2))
-    audio_share = len(span) / record.visible
-    return AudioAttention(float(np.mean(mass)), float(np.mean(mass / audio_share)))
+    return float(attention_ratio(record).mean()), float(corrected_ratio(record).mean())

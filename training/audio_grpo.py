@@ -49,8 +49,7 @@ from training.cost import StageTimer, peak_memory_gb
 from training.judge_ahead import JudgeAhead
 from training.prefix_sharing import can_share, read_prompts, score_completions, shared_cache
 from training.resample import flat_groups, replace_groups
-from training.rewards.contrast import AudioContrast
-from training.rewards.schedule import Schedule
+from training.rewards.functions import AudioContrast, Schedule
 from training.rollouts import GroupRequest, ServerRollouts
 
 _SPAN = 10  # frames of 40 ms
@@ -81,7 +80,7 @@ class AudioGRPOTrainer(GRPOTrainer):
         watch_attention_every: Steps between two logs of the attention to audio; 0 for none.
         rollouts: Client of a rollout server; by default transformers' ``generate`` makes the completions.
         resample_rounds: Most replacements of groups without variance in a step (``training.resample``).
-        schedules: Scheduled weights, by the number of their reward (``training.rewards.schedule``).
+        schedules: Scheduled weights, by the number of their reward (``training.rewards.functions``).
         rest: Passed on to TRL's ``GRPOTrainer``.
     """
 
@@ -155,6 +154,11 @@ class AudioGRPOTrainer(GRPOTrainer):
         self.use_vllm = True  # read by TRL at each step: sync, ratios and their truncation
         self.vllm_generation = rollouts
         self._last_loaded_step = -1
+
+    @property
+    def _logged(self) -> dict[str, list[float]]:
+        """The metrics that TRL logs next."""
+        return self._metrics["train" if self.model.training else "eval"]
 
     def save_policy(self, folder: Path) -> None:
         """Write the current adapter; every process takes part, the main one writes."""
@@ -261,7 +265,7 @@ class AudioGRPOTrainer(GRPOTrainer):
             difference = self._rollouts.check(
                 output["sampling_per_token_logps"], output["old_per_token_logps"], output["completion_mask"]
             )
-            self._metrics["train" if self.model.training else "eval"]["rollout/logp_difference"].append(difference)
+            self._logged["rollout/logp_difference"].append(difference)
         if self._watch_every and self.state.global_step % self._watch_every == 0:
             self._watch_attention(output)
         if self._resample_rounds and self.model.training:
@@ -368,18 +372,17 @@ class AudioGRPOTrainer(GRPOTrainer):
             term.masked_share,
             seed=self.state.global_step,
         )
-        ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
-        attention_mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
+        ids, attention_mask = _sequences(inputs)
         with self.injector.inject(network, self._clip_numbers, frames):
             masked, _, _ = GRPOTrainer._get_per_token_logps_and_entropies(
                 self, model, ids, attention_mask, inputs["completion_ids"].size(1)
             )
         mask = inputs["completion_mask"]
-        divergence = _mean(_k3((logps - masked).clamp(-_MAX_LOG_RATIO, _MAX_LOG_RATIO)), mask)
+        log_ratio = (logps - masked).clamp(-_MAX_LOG_RATIO, _MAX_LOG_RATIO)
+        divergence = _mean(log_ratio.exp() - log_ratio - 1, mask)
         surprise = -_mean(logps, mask)
-        mode = "train" if self.model.training else "eval"
-        self._metrics[mode]["perception_divergence"].append(self.accelerator.gather(divergence.detach()).mean().item())
-        steps = self.current_gradient_accumulation_steps if mode == "train" else 1
+        self._logged["perception_divergence"].append(self.accelerator.gather(divergence.detach()).mean().item())
+        steps = self.current_gradient_accumulation_steps if self.model.training else 1
         return (term.entropy_weight * surprise - term.weight * divergence) / steps
 
     # guards and logs
@@ -395,8 +398,7 @@ class AudioGRPOTrainer(GRPOTrainer):
         mask = output["completion_mask"][row : row + 1]
         if not mask.any():
             return False
-        ids = torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1)[row : row + 1]
-        attention_mask = torch.cat([output["prompt_mask"], output["completion_mask"]], dim=1)[row : row + 1]
+        ids, attention_mask = (tensor[row : row + 1] for tensor in _sequences(output))
         numbers = self._clip_numbers
         real, silent = self._with_clip_and_silence(ids, attention_mask, mask.shape[1], numbers[row : row + 1])
         difference = float(((real - silent) * mask).abs().max())
@@ -405,7 +407,7 @@ class AudioGRPOTrainer(GRPOTrainer):
                 f"the policy says the same of '{self.clips.path(numbers[row])}' and of silence: its audio does not "
                 "reach it (is the clip itself silent?)"
             )
-        self._metrics["train" if self.model.training else "eval"]["clip_vs_silence"].append(difference)
+        self._logged["clip_vs_silence"].append(difference)
         if self._rollouts is not None:
             server = output["sampling_per_token_logps"][row : row + 1]
             self._rollouts.check_audio(server, real, silent, mask)
@@ -464,27 +466,27 @@ class AudioGRPOTrainer(GRPOTrainer):
             output["completion_ids"][0][:length],
         )
         if attention is not None:
-            mode = "train" if self.model.training else "eval"
-            self._metrics[mode]["audio_attention/ratio"].append(attention.ratio)
-            self._metrics[mode]["audio_attention/corrected"].append(attention.corrected)
+            for name, value in zip(("ratio", "corrected"), attention, strict=True):
+                self._logged[f"audio_attention/{name}"].append(value)
 
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
         with self._timer.stage("judge"):
             rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
-        mode = "train" if self.model.training else "eval"
-        size = self.num_generations if mode == "train" else self.num_generations_eval
+        size = self.num_generations if self.model.training else self.num_generations_eval
         groups = rewards.view(-1, size, rewards.shape[1])
         unscored = torch.isnan(groups)
         values = torch.nan_to_num(groups)
         for i, name in enumerate(self.reward_func_names):
             spread = values[..., i].amax(1) - values[..., i].amin(1)
-            self._metrics[mode][f"rewards/{name}/zero_variance_groups"].append((spread == 0).float().mean().item())
-            self._metrics[mode][f"rewards/{name}/zero_groups"].append(
-                (values[..., i] == 0).all(1).float().mean().item()
-            )
-            self._metrics[mode][f"rewards/{name}/unscored"].append(unscored[..., i].float().mean().item())
+            shares = {
+                "zero_variance_groups": spread == 0,
+                "zero_groups": (values[..., i] == 0).all(1),
+                "unscored": unscored[..., i],
+            }
+            for share, rows in shares.items():
+                self._logged[f"rewards/{name}/{share}"].append(rows.float().mean().item())
             if i in self._schedules:
-                self._metrics[mode][f"rewards/{name}/weight"].append(self.reward_weights[i].item())
+                self._logged[f"rewards/{name}/weight"].append(self.reward_weights[i].item())
         return rewards
 
 
@@ -528,8 +530,10 @@ def _placeholders(config: Any) -> list[int]:
     return sorted({getattr(config, name) for name in names if getattr(config, name, None) is not None})
 
 
-def _k3(log_ratio: torch.Tensor) -> torch.Tensor:
-    return log_ratio.exp() - log_ratio - 1
+def _sequences(batch: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return token ids and attention mask of prompts with their completions, (N, T) each."""
+    ids, mask = (torch.cat([batch[f"prompt_{key}"], batch[f"completion_{key}"]], dim=1) for key in ("ids", "mask"))
+    return ids, mask
 
 
 def _mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

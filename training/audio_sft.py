@@ -14,7 +14,6 @@ An example is a row of ``training.data``: ``prompt`` (chat messages, with the pa
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -79,14 +78,6 @@ def _without_paths(message: Mapping[str, Any]) -> dict[str, Any]:
     return {"role": message["role"], "content": content}
 
 
-@dataclass(frozen=True)
-class Ids:
-    """One tokenised example; ``learn`` is the index at which the completion begins."""
-
-    ids: list[int]
-    learn: int
-
-
 class AudioCollator:
     """Collate rows of a dataset to a batch with audio, or raise :class:`AudioNotUsedError`.
 
@@ -104,15 +95,15 @@ class AudioCollator:
         numbers = [self._clips.number(audio_path(example["prompt"])) for example in examples]
         mels = [self._clips.mel(number) for number in numbers]
         rows = [self.tokenize(example, mel.positions) for example, mel in zip(examples, mels, strict=True)]
-        width = max(len(row.ids) for row in rows)
+        width = max(len(tokens) for tokens, _ in rows)
         ids = torch.full((len(rows), width), self._pad)
         mask = torch.zeros((len(rows), width), dtype=torch.long)
         labels = torch.full((len(rows), width), _IGNORED)
-        for i, row in enumerate(rows):
-            size = len(row.ids)
-            ids[i, :size] = torch.tensor(row.ids)
+        for i, (tokens, start) in enumerate(rows):
+            size = len(tokens)
+            ids[i, :size] = torch.tensor(tokens)
             mask[i, :size] = 1
-            labels[i, row.learn : size] = ids[i, row.learn : size]
+            labels[i, start:size] = ids[i, start:size]
         features, feature_mask = stack_features(mels)
         batch = {
             "input_ids": ids,
@@ -124,8 +115,8 @@ class AudioCollator:
         self.check(batch, numbers, [mel.positions for mel in mels])
         return batch
 
-    def tokenize(self, example: Mapping[str, Any], positions: int) -> Ids:
-        """Tokenise prompt and completion of one example.
+    def tokenize(self, example: Mapping[str, Any], positions: int) -> tuple[list[int], int]:
+        """Return the token ids of one example, and the index at which its completion begins.
 
         Raises:
             ValueError: The completion is empty, or the example is too long.
@@ -142,7 +133,7 @@ class AudioCollator:
                 f"an example has {len(ids)} tokens ({len(prompt)} of the prompt), the limit is {self._max_tokens}: "
                 "raise max_tokens, or filter long examples out; cutting would cut the answer off"
             )
-        return Ids(ids, len(prompt))
+        return ids, len(prompt)
 
     def check(self, batch: Mapping[str, torch.Tensor], numbers: Sequence[int], positions: Sequence[int]) -> None:
         """Refuse a batch that would train the model without audio.

@@ -22,7 +22,7 @@ import asyncio
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -167,12 +167,17 @@ async def captions(items: Sequence[Item], client: ChatClient, folder: Path) -> t
 
     async with client:
         result = await run_batch(items, work, key=lambda item: item.audio, in_flight=8, label="captions")
-    captioned = [
-        replace(item, caption=record["text"], truth_origin=item.truth_origin or record["origin"])
+    texts = {audio: (record["text"], record["origin"]) for audio, record in result.records.items()}
+    return _captioned(items, texts), Counter(error.reason for error in result.failed.values())
+
+
+def _captioned(items: Sequence[Item], texts: Mapping[str, tuple[str, str]]) -> list[Item]:
+    """Return the items of the clips in ``texts``, with their caption and its origin."""
+    return [
+        replace(item, caption=texts[item.audio][0], truth_origin=item.truth_origin or texts[item.audio][1])
         for item in items
-        if (record := result.records.get(item.audio)) is not None
+        if item.audio in texts
     ]
-    return captioned, Counter(error.reason for error in result.failed.values())
 
 
 def _request(item: Item) -> str:
@@ -187,13 +192,7 @@ def estimate_chains(items: Sequence[Item], prices: Prices | None = None) -> Esti
     return Estimate(len(items), prompt, len(items) * _REPLY_TOKENS, prices)
 
 
-async def chains(
-    items: Sequence[Item],
-    client: ChatClient,
-    journal: Path,
-    *,
-    in_flight: int = 16,
-) -> Chains:
+async def chains(items: Sequence[Item], client: ChatClient, journal: Path, *, in_flight: int = 16) -> Chains:
     """Write and check a chain for each item that has a caption and an answer; see the module."""
     outcome = Chains()
     ready = []
@@ -237,20 +236,10 @@ def caption_by_tagger(items: Sequence[Item]) -> tuple[list[Item], Counter[str]]:
     from mpar2.tagger import tag
     from training.rule_chains import caption_of_events
 
-    texts: dict[str, str] = {}
-    failed: Counter[str] = Counter()
-    for path in dict.fromkeys(item.audio for item in items):
-        events = tag(load_clip(path)).events
-        if events:
-            texts[path] = caption_of_events(events)
-        else:
-            failed["no event"] += 1
-    captioned = [
-        replace(item, caption=texts[item.audio], truth_origin=item.truth_origin or "tagger")
-        for item in items
-        if item.audio in texts
-    ]
-    return captioned, failed
+    events = {path: tag(load_clip(path)).events for path in dict.fromkeys(item.audio for item in items)}
+    texts = {path: (caption_of_events(listed), "tagger") for path, listed in events.items() if listed}
+    missing = len(events) - len(texts)
+    return _captioned(items, texts), Counter({"no event": missing} if missing else {})
 
 
 def run_captions(source: Any, client: ChatClient | None, out: Path, *, prices: Prices | None, yes: bool) -> int:
@@ -259,7 +248,6 @@ def run_captions(source: Any, client: ChatClient | None, out: Path, *, prices: P
     A ``client`` of None captions by the tagger's events.
     """
     from mpar2.cafe.caption import Captioner
-    from training.data import Corpus, save_corpus
 
     if client is None:
         items, failed = caption_by_tagger(source.items)
@@ -271,9 +259,7 @@ def run_captions(source: Any, client: ChatClient | None, out: Path, *, prices: P
             return 0
         items, failed = asyncio.run(captions(source.items, client, out / "captions"))
     print(f"{len(items)} of {len(source.items)} items have a caption; failed: {dict(failed) or 'none'}")
-    notes = {"captions": client.identity if client else "tagger", "failed": dict(failed)}
-    print(save_corpus(Corpus(tuple(items), (source,), (), notes=notes), out, split="train"))
-    return 0
+    return _save(items, source, out, captions=client.identity if client else "tagger", failed=dict(failed))
 
 
 def run_chains(source: Any, client: ChatClient | None, out: Path, *, prices: Prices | None, yes: bool) -> int:
@@ -281,7 +267,6 @@ def run_chains(source: Any, client: ChatClient | None, out: Path, *, prices: Pri
 
     A ``client`` of None writes by rule.
     """
-    from training.data import Corpus, save_corpus
     from training.rule_chains import rule_chains
 
     if client is None:
@@ -294,7 +279,13 @@ def run_chains(source: Any, client: ChatClient | None, out: Path, *, prices: Pri
         out.mkdir(parents=True, exist_ok=True)
         outcome = asyncio.run(chains(source.items, client, out / "chains.jsonl"))
     print(outcome.report())
-    notes = {"chains": client.identity if client else "rules", "dropped": dict(outcome.dropped)}
-    notes |= {"chain_prompt": PROMPT_HASH if client else "rules", "unchecked": outcome.unchecked}
-    print(save_corpus(Corpus(tuple(outcome.items), (source,), (), notes=notes), out, split="train"))
+    writer, prompt = (client.identity, PROMPT_HASH) if client else ("rules", "rules")
+    notes = {"chains": writer, "dropped": dict(outcome.dropped), "chain_prompt": prompt, "unchecked": outcome.unchecked}
+    return _save(outcome.items, source, out, **notes)
+
+
+def _save(items: Sequence[Item], source: Any, out: Path, **notes: Any) -> int:
+    from training.data import Corpus, save_corpus
+
+    print(save_corpus(Corpus(tuple(items), (source,), (), notes=notes), out, split="train"))
     return 0

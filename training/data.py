@@ -180,11 +180,8 @@ def _distinct(items: Sequence[Item]) -> list[Item]:
     keys: set[tuple[str, str, tuple[str, ...]]] = set()
     distinct = []
     for item in items:
-        key = (
-            _file_digest(item.audio),
-            " ".join(item.question.text.lower().split()),
-            tuple(sorted(item.question.choices)),
-        )
+        question = " ".join(item.question.text.lower().split())
+        key = (_file_digest(item.audio), question, tuple(sorted(item.question.choices)))
         if key not in keys:
             keys.add(key)
             distinct.append(item)
@@ -322,18 +319,8 @@ def _row(item: Item, mode: str, completion: str | None, prompt: str | None) -> d
         if part["type"] == "audio":
             part["path"] = item.audio
     data = item_to_json(item)
-    keys = (
-        "id",
-        "audio",
-        "question",
-        "choices",
-        "answer",
-        "events",
-        "caption",
-        "truth_origin",
-        "category",
-        "difficulty",
-    )
+    keys = ("id", "audio", "question", "choices", "answer", "events", "caption", "truth_origin", "category")
+    keys += ("difficulty",)
     return {"prompt": messages, "completion": completion} | {key: data[key] for key in keys}
 
 

@@ -79,8 +79,9 @@ class Stage:
         return [sys.executable, *_PROGRAMS[self.run[0]], *self.run[1:]]
 
     @property
-    def is_complete(self) -> bool:
-        return all(path.exists() for path in self.makes)
+    def absent(self) -> Path | None:
+        """Return an output that does not exist, or None if the stage is complete."""
+        return next((path for path in self.makes if not path.exists()), None)
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,7 @@ def run_plan(
         record = {"about": plan.about, "values": dict(plan.values)}
         record["stages"] = [{"name": stage.name, "run": shlex.join(stage.run)} for stage in plan.stages]
         write_bytes(plan.out / "plan.yaml", yaml.safe_dump(record, sort_keys=False, allow_unicode=True).encode())
-        _run_stages(plan, set(skip), start, until, execute or _in_a_process)
+        _run_stages(plan, set(skip), start, until, execute or (lambda stage: subprocess.run(stage.argv).returncode))
 
 
 def _run_stages(
@@ -210,12 +211,11 @@ def _run_stages(
             raise ReproduceError(f"stage '{stage.name}' reads {missing[0]}, which is not there")
         key = _key(stage, plan.out, key)
         if stage.name in skip:
-            if not stage.is_complete:
-                absent = next(result for result in stage.makes if not result.exists())
-                raise ReproduceError(f"stage '{stage.name}' cannot be skipped: {absent} is not there")
+            if stage.absent:
+                raise ReproduceError(f"stage '{stage.name}' cannot be skipped: {stage.absent} is not there")
             key = _digest([_fingerprint(result) for result in stage.makes])  # later stages depend on these outputs
             print(f"{head}: skipped, its results are taken as they are", flush=True)
-        elif not rerun and (state.get(stage.name) or {}).get("key") == key and stage.is_complete:
+        elif not rerun and (state.get(stage.name) or {}).get("key") == key and not stage.absent:
             print(f"{head}: done before", flush=True)
         else:
             print(f"{head}: {shlex.join(stage.run)}", flush=True)
@@ -224,19 +224,14 @@ def _run_stages(
                 raise ReproduceError(
                     f"stage '{stage.name}' failed with status {status}; the same command goes on from there"
                 )
-            if not stage.is_complete:
-                absent = next(result for result in stage.makes if not result.exists())
-                raise ReproduceError(f"stage '{stage.name}' ended without {absent}")
+            if stage.absent:
+                raise ReproduceError(f"stage '{stage.name}' ended without {stage.absent}")
             finished = datetime.now(UTC).isoformat(timespec="seconds")
             seconds = round(time.monotonic() - begin_s, 1)
             state[stage.name] = {"key": key, "command": shlex.join(stage.run), "seconds": seconds, "at": finished}
             write_json(path, state)
         if stage.name == until:
             return
-
-
-def _in_a_process(stage: Stage) -> int:
-    return subprocess.run(stage.argv, check=False).returncode
 
 
 def _key(stage: Stage, out: Path, previous_key: str) -> str:
@@ -315,9 +310,5 @@ def _estimate(stage: Stage, plan: Reproduction) -> tuple[float | None, float | N
         return hours, estimate.get("memory_gb"), forecast.cost, f"{forecast}; {estimate.get('why', 'the plan says')}"
     price = plan.device["price"]
     cost = None if hours is None or price is None else hours * plan.device["count"] * price
-    return (
-        hours,
-        estimate.get("memory_gb"),
-        cost,
-        str(estimate.get("why", "the plan says" if estimate else "no estimate")),
-    )
+    why = str(estimate.get("why", "the plan says" if estimate else "no estimate"))
+    return hours, estimate.get("memory_gb"), cost, why

@@ -23,6 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from accelerate.utils import gather_object
 from transformers import EarlyStoppingCallback, TrainerCallback
 
 from mpar2.engines.checkpoint import load_checkpoint, load_processor
@@ -31,7 +32,7 @@ from mpar2.engines.names import resolve, split_adapter
 from mpar2.errors import MPAR2Error
 from mpar2.prompts import prompt_identity
 from mpar2.question import Item
-from mpar2.runs.lines import LineWriter, load_json, read_lines, write_json
+from mpar2.runs.lines import LineWriter, load_json, write_json
 from mpar2.runs.manifest import differences, environment
 from training.audio_inputs import Clips
 from training.cost import cost_sheet, sheet_text
@@ -43,9 +44,10 @@ from training.data import (
     recordings_of,
     to_dataset,
 )
+from training.export import log_rows
 from training.recipe import Recipe, RecipeError
 from training.rewards import make_rewards, make_scorer
-from training.rewards.schedule import Schedule
+from training.rewards.functions import Schedule
 from training.rollouts import ServerRollouts
 from training.smoke import smoke_test_recipe, token_reward
 
@@ -105,17 +107,10 @@ def train(method: Method, recipe: Recipe, out: Path, *, resume: bool = False, co
         else:
             trainer.train(resume_from_checkpoint=checkpoint)
     if main and method == "grpo":
-        _write_costs(out)
+        sheet = cost_sheet(log_rows(out / "log.jsonl"))
+        write_json(out / "cost.json", sheet)
+        print(sheet_text(sheet))
     return _save(trainer, recipe, out)
-
-
-def _write_costs(out: Path) -> None:
-    """Print the cost sheet of a run and write it to ``cost.json``."""
-    path = out / "log.jsonl"
-    with path.open("rb") as file:
-        sheet = cost_sheet(row for _, row in read_lines(file, str(path)))
-    write_json(out / "cost.json", sheet)
-    print(sheet_text(sheet))
 
 
 def finished(recipe: Recipe, out: Path) -> Path | None:
@@ -420,9 +415,7 @@ def _minutes_so_far(out: Path) -> float:
     if not path.exists() or checkpoint is None:
         return 0.0
     last = int(checkpoint.rpartition("-")[2])
-    with path.open("rb") as file:
-        minutes = [row["minutes"] for _, row in read_lines(file, str(path)) if row["step"] <= last and "minutes" in row]
-    return max(minutes, default=0.0)
+    return max((row["minutes"] for row in log_rows(path) if row["step"] <= last and "minutes" in row), default=0.0)
 
 
 class _Clock(TrainerCallback):
@@ -443,15 +436,9 @@ class _Clock(TrainerCallback):
     def on_step_end(self, args, state, control, **rest) -> None:
         over = self._limit is not None and self.minutes >= self._limit
         if args.world_size > 1:  # clocks differ, and all processes must stop at the same step
-            over = _any_process(over)
+            over = any(gather_object([over]))
         if over:
             control.should_training_stop = True
-
-
-def _any_process(value: bool) -> bool:
-    from accelerate.utils import gather_object
-
-    return any(gather_object([value]))
 
 
 class _Log(TrainerCallback):

@@ -3,8 +3,7 @@
 ``functions``  the rewards                  ``aggregate``  aggregation of step scores
 ``sample``     a completion with its truth, and a scorer's scores
 ``reference``  the scorer by rules          ``words``      its own lexicon of sounds
-``judge``      the scorer by an LLM         ``schedule``   scheduled weights
-``contrast``   the clip against silence
+``judge``      the scorer by an LLM
 
 The scorers here train; ``mpar2.cafe`` evaluates. The two differ by design (see ``words``), so that a model that
 optimises one has learnt nothing about the other.

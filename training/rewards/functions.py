@@ -15,7 +15,7 @@ review         R_rea: accuracy times ``gate + (1 - gate) * review score``       
                                                                                                          ours
 length         0 up to ``soft`` tokens, falling to -1 at ``hard``                                        ours
 audio_thinker  Audio-Thinker's whole reward, see :func:`audio_thinker_reward`                            that paper's
-audio_contrast log-probability of the completion with its clip minus that with silence (``contrast``)     ours
+audio_contrast log-probability of the completion with its clip minus that with silence                   ours
 =============  ========================================================================================  ==========
 
 Functions that need a scorer are synchronous with the reference scorer and asynchronous with one that calls a service.
@@ -24,14 +24,16 @@ Functions that need a scorer are synchronous with the reference scorer and async
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from mpar2.trace import has_form
 from training.rewards.aggregate import AGGREGATORS
-from training.rewards.contrast import AudioContrast
 from training.rewards.sample import Sample, Scorer, Scores, samples_of_call
-from training.rewards.schedule import Schedule, read_weight
 
 Reward = Callable[..., Any]  # list[float | None], or a coroutine of one
 Value = float | None
@@ -121,6 +123,33 @@ def audio_thinker_reward(scorer: Scorer) -> Reward:
     return _make_scored_reward("audio_thinker", scorer, score)
 
 
+class AudioContrast:
+    """The audio contrast: the policy's log-probability of a completion with its clip minus that with silence.
+
+    For tokens o_t of a completion, ``mean_t(log pi(o_t | clip, o_<t) - log pi(o_t | silence, o_<t))`` in nats a token,
+    clipped at ``most`` on both sides and divided by it: in [-1, 1], 0 for a text that does not depend on the audio.
+    Silence is as long as the clip. Definition ours; PAPO (arXiv 2507.06448) raises a divergence of the same two passes
+    as a term of the loss, with gradients; this is a reward of completions, compared within a group.
+
+    Alone it can be maximised by any text that follows the audio, right or wrong: give it a small weight beside
+    ``accuracy`` or ``perception``. It costs two passes without gradients a step. The trainer sets ``measure``, which
+    needs its policy and clips.
+    """
+
+    __name__ = "audio_contrast"
+
+    def __init__(self, most: float = 0.5) -> None:
+        if not most > 0:
+            raise ValueError(f"most is {most}: it must be above 0 nats a token")
+        self._most = most
+        self.measure: Callable[[Sequence[Sequence[int]]], list[float]] | None = None
+
+    def __call__(self, completions: Any, completion_ids: Sequence[Sequence[int]], **columns: Any) -> list[float]:
+        if self.measure is None:
+            raise RuntimeError("audio_contrast needs training.audio_grpo.AudioGRPOTrainer, which measures it")
+        return [max(-1.0, min(1.0, value / self._most)) for value in self.measure(completion_ids)]
+
+
 REWARDS: dict[str, tuple[Callable[..., Reward], bool]] = {  # name -> (maker, whether it takes the scorer)
     "format": (format_reward, False),
     "accuracy": (accuracy_reward, False),
@@ -131,6 +160,49 @@ REWARDS: dict[str, tuple[Callable[..., Reward], bool]] = {  # name -> (maker, wh
     "audio_thinker": (audio_thinker_reward, True),
     "audio_contrast": (AudioContrast, False),
 }
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Scheduled weight of a reward: points (step, weight) in order of steps, linear between them.
+
+    ``rewards.format.weight: [[0, 1.0], [200, 0.2]]``: 1 at the first step, 0.2 from step 200 on. The weight of a format
+    that is learnt early can fall, and a reward that means little before the format is learnt can rise later.
+    """
+
+    points: tuple[tuple[int, float], ...]
+
+    def at(self, step: int) -> float:
+        """Return the weight at a step; it is constant before the first and after the last point.
+
+        >>> Schedule(((0, 1.0), (100, 0.0))).at(25)
+        0.75
+        """
+        steps, weights = zip(*self.points, strict=True)
+        return float(np.interp(step, steps, weights))
+
+
+def read_weight(value: Any) -> float | Schedule:
+    """Read the weight of a recipe: a number, or a list of [step, weight].
+
+    Raises:
+        ValueError: Neither of the two, or steps that do not rise.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    if not isinstance(value, Sequence) or isinstance(value, str) or not value or not all(map(_is_point, value)):
+        raise ValueError(f"a weight is {value!r}: give a number, or points as [[0, 1.0], [200, 0.2]]")
+    steps = [step for step, _ in value]
+    if steps != sorted(set(steps)):
+        raise ValueError(f"the steps of a weight are {steps}: they must rise")
+    return Schedule(tuple((int(step), float(weight)) for step, weight in value))
+
+
+def _is_point(value: Any) -> bool:
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
+        return False
+    step, weight = value
+    return type(step) is int and step >= 0 and type(weight) in (int, float) and math.isfinite(weight)
 
 
 def make_rewards(specs: Mapping[str, Mapping[str, Any]], scorer: Scorer) -> tuple[list[Reward], list[float | Schedule]]:

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from mpar2.question import Event
-from mpar2.trace import Part, Trace
+from mpar2.trace import Trace
 from training.rewards.sample import Sample, Scores
 from training.rewards.words import Lexicon, SoundClaim, read_claims
 
@@ -139,15 +139,10 @@ def _step_scores(trace: Trace, truth: Sequence[Event], lexicon: Lexicon) -> list
             scores.append(0.0)
             continue
         previous_texts.add(words)
-        scores.append(_mean_support(parts["hear"], truth, lexicon))
+        claims = read_claims(parts["hear"].text, lexicon)
+        supports = [_supported(claim, truth, lexicon) for claim in claims] or [_UNCHECKED]
+        scores.append(sum(supports) / len(supports))
     return scores
-
-
-def _mean_support(part: Part, truth: Sequence[Event], lexicon: Lexicon) -> float:
-    claims = read_claims(part.text, lexicon)
-    if not claims:
-        return _UNCHECKED
-    return sum(_supported(claim, truth, lexicon) for claim in claims) / len(claims)
 
 
 def _review(trace: Trace, truth: Sequence[Event], lexicon: Lexicon) -> float:

@@ -104,16 +104,8 @@ def samples_of_call(completions: Sequence[Any], columns: Mapping[str, Any]) -> l
             raise ValueError(f"column '{name}' has {len(values)} values for {count} completions")
         return values
 
-    rows = zip(
-        completions,
-        column("question"),
-        column("choices"),
-        column("answer"),
-        column("events"),
-        column("caption"),
-        column("completion_ids"),
-        strict=True,
-    )
+    names = ("question", "choices", "answer", "events", "caption", "completion_ids")
+    rows = zip(completions, *map(column, names), strict=True)
     return [
         _sample(
             text=completion_text(completion),
