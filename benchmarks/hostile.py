@@ -28,8 +28,9 @@ import httpx
 import psutil
 
 from benchmarks.load import memory_mb, start_app, wait_for
-from testing.hostile.sounds import good_wav, hostile_sounds, write_sounds
-from testing.hostile.uploads import good_upload, hostile_uploads, write_uploads
+from testing.hostile import write_files
+from testing.hostile.sounds import good_wav, hostile_sounds
+from testing.hostile.uploads import good_upload, hostile_uploads
 from testing.hostile.worker import Report, examine
 
 LIMIT_MB, LIMIT_S = 300, 10.0
