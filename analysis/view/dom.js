@@ -40,10 +40,18 @@ export function fill(element, children) {
   }
 }
 
-/** Replace what `element` holds. @param {Element} element @param {...any} children */
+const CONTROLS = "a[href], button, input, select, textarea, summary, [tabindex]";
+
+/** Replace what `element` holds; a control that had the focus hands it to its successor. @param {Element} element @param {...any} children */
 export function refill(element, ...children) {
+  const held = element.contains(document.activeElement) ? document.activeElement : null;
+  const place = held ? Array.from(element.querySelectorAll(CONTROLS)).indexOf(held) : -1;
   element.replaceChildren();
   fill(element, children);
+  if (!held || place < 0 || document.activeElement !== document.body) return;
+  const controls = Array.from(element.querySelectorAll(CONTROLS));
+  const next = /** @type {any} */ (controls[Math.min(place, controls.length - 1)]);
+  if (next && next.tagName === held.tagName && next.className === held.className) next.focus({ preventScroll: true });
 }
 
 /** An SVG element; attribute values are made by this script, texts are text nodes. @param {string} tag @param {Record<string, any>} attributes @param {...any} children @returns {any} */

@@ -456,10 +456,15 @@ export function mountAnalysis(root, app) {
     drawContents();
     const current = contents.querySelector("[aria-current]");
     if (step && current) current.focus();
-    if (name === "Training" && !training.childNodes.length) app.trigger("expand", { recipes: null, window: 5 });
-    if (name === "The paper" && !paper.childNodes.length) app.trigger("collapse", choice);
+    const asks = { Training: training, "The paper": paper }[name];
+    if (asks && !asks.childNodes.length) {
+      refill(asks, h("p", { class: "mp-note", role: "status" }, "Drawing the figures …"));
+      if (asks === paper) app.trigger("collapse", choice);
+      else app.trigger("expand", { recipes: null, window: 5 });
+    }
   }
   // ---- items --------------------------------------------------------------------------------------------------------
+  let opener = ""; // id of the item at the side
   const search = h("input", {
     type: "search",
     placeholder: "Search questions and ids",
@@ -520,10 +525,14 @@ export function mountAnalysis(root, app) {
       show_,
       entries.map(([name, text]) => h("option", { value: name, selected: name === wanted }, text)),
     );
-    const column = (/** @type {string} */ by, /** @type {string} */ text) =>
+    const column = (/** @type {string} */ by, /** @type {string} */ text, classes = "") =>
       h(
         "th",
-        { scope: "col", "aria-sort": order.by === by ? (order.up ? "ascending" : "descending") : null },
+        {
+          scope: "col",
+          class: classes,
+          "aria-sort": order.by === by ? (order.up ? "ascending" : "descending") : null,
+        },
         h(
           "button",
           {
@@ -544,11 +553,11 @@ export function mountAnalysis(root, app) {
         "tr",
         {},
         column("id", "Question"),
-        column("level", "Kind"),
+        column("level", "Kind", "an-spare"),
         arms.map((/** @type {string} */ arm, /** @type {number} */ i) => [
           column(`right${i}`, arm),
-          column(`tokens${i}`, "tokens"),
-          column(`claims${i}`, "claims"),
+          column(`tokens${i}`, "tokens", "an-spare an-number"),
+          column(`claims${i}`, "claims", "an-spare an-number"),
         ]),
       ),
     );
@@ -623,10 +632,10 @@ export function mountAnalysis(root, app) {
               { class: cell[1] === 1 ? "an-right" : cell[1] === 0 ? "an-wrong" : "" },
               cell[1] === 1 ? "✓ right" : cell[1] === 0 ? "✗ wrong" : "–",
             ),
-            h("td", { class: "an-number" }, cell[2] === null ? "–" : String(cell[2])),
-            h("td", { class: "an-number" }, cell[4] ? `${cell[3]} of ${cell[4]}` : "–"),
+            h("td", { class: "an-spare an-number" }, cell[2] === null ? "–" : String(cell[2])),
+            h("td", { class: "an-spare an-number" }, cell[4] ? `${cell[3]} of ${cell[4]}` : "–"),
           ]
-        : [h("td", {}, "–"), h("td", {}), h("td", {})];
+        : [h("td", {}, "–"), h("td", { class: "an-spare" }), h("td", { class: "an-spare" })];
     refill(
       body,
       found
@@ -644,22 +653,28 @@ export function mountAnalysis(root, app) {
                 item[1] || item[0],
               ),
             ),
-            h("td", {}, [item[3], item[2], value.items.sound.includes(item[0]) && "sound"].filter(Boolean).join(", ")),
+            h(
+              "td",
+              { class: "an-spare" },
+              [item[3], item[2], value.items.sound.includes(item[0]) && "sound"].filter(Boolean).join(", "),
+            ),
             item[4].map(cellOf),
           ),
         ),
     );
   }
-  /** @param {any} item */
-  function openItem(item) {
+  /** @param {any} item @param {boolean} [step] */
+  function openItem(item, step = true) {
+    if (!side.hidden && opener === item[0]) return;
+    opener = item[0];
     const rows = item[4].filter(Boolean).map((/** @type {any} */ cell) => cell[0]);
     places = item[4]
       .map((/** @type {any} */ cell, /** @type {number} */ place) => (cell ? place : -1))
       .filter((/** @type {number} */ place) => place >= 0);
-    setAddress({ item: item[0] }, true);
+    if (step) setAddress({ item: item[0] }, true);
     side.hidden = false;
     root.querySelector(".an-page").classList.add("an-with-side");
-    const close = iconButton("close", "Close the item", { onclick: () => closeItem(item) });
+    const close = iconButton("close", "Close the item", { onclick: closeItem });
     refill(
       side,
       h("header", {}, h("h3", { tabindex: -1, dir: "auto" }, item[0], h("small", {}, ` · ${value.source}`)), close),
@@ -670,13 +685,12 @@ export function mountAnalysis(root, app) {
     side.querySelector("h3").focus({ preventScroll: true });
     side.scrollIntoView({ block: "nearest" });
   }
-  /** @param {any} item */
-  function closeItem(item) {
+  function closeItem() {
     side.hidden = true;
     comparison.show(null);
     root.querySelector(".an-page").classList.remove("an-with-side");
     setAddress({ item: null });
-    const button = Array.from(body.querySelectorAll("button")).find((/** @type {any} */ one) => one.title === item[0]);
+    const button = Array.from(body.querySelectorAll("button")).find((/** @type {any} */ one) => one.title === opener);
     if (button) button.focus({ preventScroll: true });
     else search.focus();
   }
@@ -766,6 +780,10 @@ export function mountAnalysis(root, app) {
     const figure = now.get("figure");
     const wanted = groupNamed(figure);
     if (!opened) return;
+    const row = now.get("item");
+    const item = value && value.items && value.items.items.find((/** @type {any} */ one) => one[0] === row);
+    if (item) openItem(item, false);
+    else if (!side.hidden) closeItem();
     if (wanted !== group) openGroup(wanted, false, figure);
     if (figure && figure !== wanted) openFigure(figure, false);
   });
@@ -831,7 +849,7 @@ export function mountAnalysis(root, app) {
         ),
       );
       drawnTraining.show(next);
-      foldBeyond(drawnTraining, next.exhibits, getComputedStyle(training).gridTemplateColumns.split(" ").length);
+      foldBeyond(drawnTraining, next.exhibits, Number.parseInt(getComputedStyle(training).columnCount, 10) || 1);
     },
     /** @param {any} next */
     paper(next) {

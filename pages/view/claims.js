@@ -57,13 +57,15 @@ export function claimsBlock(arm, doc, offers) {
   return h(
     "div",
     { class: "mp-claims" },
-    title,
     h(
-      "p",
+      "div",
       { class: "mp-counts" },
+      title,
       counts
         .filter(({ fate, count, of }) => count > 0 || (fate === "matched" && of > 0))
-        .map(({ fate, text }) => h("span", { class: `mp-chip mp-${fate}`, title: fateOf(cafe, fate).meaning }, text)),
+        .map(({ fate, count, text }) =>
+          h("span", { class: `mp-chip mp-${count ? fate : "none"}`, title: fateOf(cafe, fate).meaning }, text),
+        ),
     ),
     rows.length
       ? h(
@@ -86,7 +88,7 @@ export function claimsBlock(arm, doc, offers) {
             h("tbody", {}, rows),
           ),
         )
-      : h("p", { class: "mp-note" }, "It names no sound."),
+      : h("p", { class: "mp-note" }, "It claims nothing about the sound."),
     h(
       "p",
       { class: "mp-note" },

@@ -3,7 +3,7 @@
 
 import { clamp, h, icon, iconButton, percent, refill, seconds, textScale } from "../../analysis/view/dom.js";
 import { eventsOf, linesOf } from "./labels.js";
-import { coloursOf, ownColour } from "./words.js";
+import { MODES, coloursOf, ownColour } from "./words.js";
 
 const GROUPS = ["MPAR² helps", "Both right", "Both wrong", "MPAR² harms", "Others", "Not run yet"];
 
@@ -139,6 +139,11 @@ export function makeForm(setup, hooks) {
     "aria-describedby": "mp-error-events",
   });
   const eventList = h("div", { class: "mp-chips", "aria-live": "polite" });
+  const known_ = h(
+    "p",
+    { class: "mp-note", hidden: true },
+    "The right answer and the sounds of this example are known and used. What you write here counts instead.",
+  );
   const judge = h(
     "select",
     {},
@@ -205,8 +210,11 @@ export function makeForm(setup, hooks) {
       h(
         "p",
         { class: "mp-note" },
-        Object.values(setup.modes)
-          .map((/** @type {any} */ [name, text]) => `${name}: ${text}. `)
+        Object.entries(setup.modes)
+          .map(([mode, /** @type {any} */ [name, text]]) => {
+            const known = MODES[/** @type {keyof typeof MODES} */ (mode)];
+            return `${name}: ${known ? known.text : text}. `;
+          })
           .join(""),
       ),
       setup.real_models.length ? realModels(setup.real_models) : null,
@@ -215,6 +223,7 @@ export function makeForm(setup, hooks) {
       "fieldset",
       {},
       h("legend", {}, "Check the claims"),
+      known_,
       field("answer", "Right answer, if you know it", answer, "One of the choices, word for word."),
       field(
         "events",
@@ -414,7 +423,8 @@ export function makeForm(setup, hooks) {
     /** Say at a field what is wrong, and go there. @param {string} name @param {string} message */
     refuse(name, message) {
       const known = problems[name] ? name : "run";
-      const text = message.charAt(0).toUpperCase() + message.slice(1);
+      const named = /^\S+\.\w+/.test(message); // a file keeps its name as it is
+      const text = named ? message : message.charAt(0).toUpperCase() + message.slice(1);
       problems[known].textContent = /[.!?]$/.test(text) ? text : `${text}.`;
       if (drawer.contains(problems[known])) openDrawer(true);
       const control = fields[known];
@@ -442,6 +452,7 @@ export function makeForm(setup, hooks) {
       choices.value = card.choices.join("\n");
       answer.value = "";
       events.value = "";
+      known_.hidden = false;
       refill(soundNote);
       this.mendAll();
       showEvents();
@@ -459,6 +470,7 @@ export function makeForm(setup, hooks) {
         digest: clip.digest,
       });
       examples.value = "";
+      known_.hidden = true;
       choices.value = "";
       answer.value = "";
       events.value = "";
@@ -493,6 +505,7 @@ export function makeForm(setup, hooks) {
         digest: doc.clip.digest,
       });
       examples.value = "";
+      known_.hidden = true;
       answer.value = "";
       events.value = "";
       this.mendAll();
