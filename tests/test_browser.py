@@ -581,6 +581,19 @@ def test_an_item_of_a_shipped_run_plays_its_sound_and_shows_where_each_arm_liste
         assert page.problems == []
 
 
+def test_menus_of_the_analysis_open_inside_the_page(app: str) -> None:
+    inside = "box => { const { left, right } = box.getBoundingClientRect(); return left >= 0 && right <= innerWidth; }"
+    for width in (1440, 390):
+        with browser_page(viewport={"width": width, "height": 900}) as page:
+            page.goto(f"{app}?tab=analysis&run=small-scenes&run=held-out-scenes")
+            page.wait_for_selector("#analysis [aria-busy=false]", timeout=120_000)
+            for menu in page.locator(".an-bar .mp-menu").all():
+                menu.locator("summary").click()
+                page.wait_for_timeout(100)
+                assert menu.locator(".mp-menu-box").evaluate(inside), (width, menu.inner_text()[:40])
+                page.keyboard.press("Escape")
+
+
 def test_what_is_drawn_anew_keeps_the_focus(app: str) -> None:
     held = "document.activeElement.innerText || document.activeElement.getAttribute('aria-label')"
     with browser_page(viewport={"width": 1440, "height": 900}) as page:

@@ -128,10 +128,11 @@ export function mountAnalysis(root, app) {
   const trainingBar = h("div", { class: "an-training-bar" });
   const paper = h("div", { class: "an-view", id: "paper" });
   const emptyLine = h("details", { class: "an-missing", hidden: true });
+  const waiting = h("p", { class: "mp-note", role: "status", hidden: true }, "Drawing the figures …");
   const items = h("section", { class: "an-items", "aria-label": "Items" });
   const side = h("aside", { class: "an-side", hidden: true, "aria-label": "One item" });
   const sideView = h("div", { class: "an-side-view" });
-  const main = h("div", { class: "an-main" }, figures, emptyLine, trainingBar, training, paper, items);
+  const main = h("div", { class: "an-main" }, waiting, figures, emptyLine, trainingBar, training, paper, items);
   root.classList.add("mp-app");
   root.replaceChildren(bar, note, summary, h("div", { class: "an-page" }, contents, main, side));
   // What sticks below the bar, and what is scrolled to, must know how high it is: chips of many arms take several lines.
@@ -350,16 +351,20 @@ export function mountAnalysis(root, app) {
                     "span",
                     {
                       class: !arm.clear ? "an-unclear" : arm.difference > 0 ? "an-clear" : "an-clear an-worse",
-                      title: arm.clear
-                        ? "The 95 % interval of the difference leaves out 0"
-                        : "The 95 % interval of the difference holds 0",
                     },
-                    ` ${signed(100 * arm.difference)}${arm.low === null ? "" : ` (${signed(100 * arm.low)} to ${signed(100 * arm.high)})`} ${arm.clear ? "clear" : "not clear"}`,
+                    ` ${signed(100 * arm.difference)}${arm.low === null ? "" : ` (${signed(100 * arm.low)} to ${signed(100 * arm.high)})`}, ${arm.clear ? "clear" : "not clear"}`,
                   ),
             ),
           ),
         ),
       ),
+      (value.summary || []).some((/** @type {any} */ line) => line.arms.length)
+        ? h(
+            "p",
+            { class: "mp-note", dir: "auto" },
+            `Differences in points from ${value.summary[0].base}, with 95 % intervals. Clear: the interval leaves out 0.`,
+          )
+        : null,
     );
   }
   function drawContents() {
@@ -432,6 +437,7 @@ export function mountAnalysis(root, app) {
       ),
     );
     figures.hidden = !isMeasured || group === "Items";
+    waiting.hidden = figures.hidden || here.length > 0 || Boolean(value && value.whole);
     items.hidden = !isMeasured;
     training.hidden = trainingBar.hidden = group !== "Training";
     paper.hidden = group !== "The paper";
@@ -705,6 +711,18 @@ export function mountAnalysis(root, app) {
       if (event.target instanceof Node && !menu.contains(event.target)) menu.open = false;
     });
   });
+  for (const menus of [bar, trainingBar])
+    menus.addEventListener(
+      "toggle",
+      (/** @type {Event} */ event) => {
+        const box = /** @type {any} */ (event.target).querySelector(".mp-menu-box");
+        if (!box) return;
+        box.style.left = "0"; // below its button, as far as the page has room
+        const { left, right } = box.getBoundingClientRect();
+        box.style.left = `${-Math.min(Math.max(0, right + 8 - document.documentElement.clientWidth), Math.max(0, left - 8))}px`;
+      },
+      true,
+    );
   bar.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
     if (event.key === "Escape")
       bar.querySelectorAll("details[open]").forEach((/** @type {any} */ menu) => {

@@ -251,7 +251,7 @@ export function mountCompare(root, app) {
   function showStale() {
     tools.hidden = !view.doc;
     blindButton.hidden = !view.doc || busy || view.doc.arms.length < 2;
-    const old = Boolean(view.doc) && !busy && madeOf !== fingerprint();
+    const old = Boolean(view.doc) && view.doc.arms.length > 0 && !busy && madeOf !== fingerprint();
     stale.hidden = !old;
     result.classList.toggle("mp-stale", old);
   }

@@ -600,7 +600,7 @@ export function mountComparison(root, options) {
                 ? "The models are at work."
                 : doc.arms.length
                   ? "Click a word, a passage, a claim or a sound to see and hear what belongs to it."
-                  : "Click the sound to move the cursor, drag to select a stretch, and press Space to play.",
+                  : "Click the sound to move the cursor, drag to select a stretch. Mark what you hear on the lane “in the clip”.",
             ),
           ],
     );

@@ -1,7 +1,7 @@
 // @ts-check
 // The form of a comparison: one line (example, sound, question, Compare) and a drawer with everything else.
 
-import { clamp, h, icon, iconButton, percent, refill, seconds, textScale } from "../../analysis/view/dom.js";
+import { clamp, h, icon, iconButton, percent, refill, seconds, sentence, textScale } from "../../analysis/view/dom.js";
 import { eventsOf, linesOf } from "./labels.js";
 import { MODES, coloursOf, ownColour } from "./words.js";
 
@@ -423,9 +423,7 @@ export function makeForm(setup, hooks) {
     /** Say at a field what is wrong, and go there. @param {string} name @param {string} message */
     refuse(name, message) {
       const known = problems[name] ? name : "run";
-      const named = /^\S+\.\w+/.test(message); // a file keeps its name as it is
-      const text = named ? message : message.charAt(0).toUpperCase() + message.slice(1);
-      problems[known].textContent = /[.!?]$/.test(text) ? text : `${text}.`;
+      problems[known].textContent = sentence(message);
       if (drawer.contains(problems[known])) openDrawer(true);
       const control = fields[known];
       if (known === "arms") {

@@ -73,9 +73,9 @@ export function makeStage(hooks) {
       },
     },
     [
-      ["one", "Attention: one row an arm"],
-      ["passages", "Attention: all passages"],
-      ["words", "Attention: single words"],
+      ["one", "One row an arm"],
+      ["passages", "All passages"],
+      ["words", "Single words"],
     ].map(([value, text]) => h("option", { value }, text)),
   );
   const modeMenu = h(
