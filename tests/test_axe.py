@@ -98,7 +98,9 @@ LOST = """() => {
       const y = hides(style.overflowY) && node.scrollHeight > node.clientHeight + 1;
       if (x || y) found.push(`cut off: ${node.outerHTML.slice(0, 120)}`);
     }
-    if (node.matches("select:not(.mp-examples)") && node.selectedOptions.length) {
+    const letters = parseFloat(getComputedStyle(document.documentElement).fontSize);
+    const roomy = innerWidth > 20 * letters; // in less, the opened list alone has long entries whole: no select wraps
+    if (roomy && node.matches("select:not(.mp-examples)") && node.selectedOptions.length) {
       const pen = document.createElement("canvas").getContext("2d");
       pen.font = style.font;
       const arrow = 16;

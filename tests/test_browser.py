@@ -581,6 +581,26 @@ def test_an_item_of_a_shipped_run_plays_its_sound_and_shows_where_each_arm_liste
         assert page.problems == []
 
 
+def test_items_and_the_question_fit_whatever_the_width_and_print_holds_the_picture(app: str) -> None:
+    lines = "(n) => { const r = document.createRange(); r.selectNodeContents(n); return r.getClientRects().length; }"
+    with browser_page(viewport={"width": 390, "height": 844}) as page:
+        opened(page, app)
+        page.get_by_label("Question", exact=True).fill("Which sound begins after the owl and before the cat meow?")
+        high = page.get_by_label("Question", exact=True).bounding_box()["height"]
+        page.set_viewport_size({"width": 1440, "height": 900})
+        page.wait_for_timeout(300)
+        assert page.get_by_label("Question", exact=True).bounding_box()["height"] < high
+        page.emulate_media(media="print")
+        assert page.locator(".mp-form").is_hidden() and page.locator(".mp-stage canvas").first.is_visible()
+        page.emulate_media(media="screen")
+        page.set_viewport_size({"width": 390, "height": 844})
+        page.goto(f"{app}?tab=analysis&run=small-scenes")
+        page.wait_for_selector(".an-items .an-right", timeout=120_000)
+        cells = page.locator(".an-items :is(.an-right, .an-wrong)")
+        assert [cells.nth(place).evaluate(lines) for place in range(3)] == [1, 1, 1]
+        assert all(0 <= cells.nth(place).bounding_box()["x"] < 390 for place in range(2))
+
+
 def test_menus_of_the_analysis_open_inside_the_page(app: str) -> None:
     inside = "box => { const { left, right } = box.getBoundingClientRect(); return left >= 0 && right <= innerWidth; }"
     for width in (1440, 390):

@@ -2,7 +2,7 @@
 // Claims as a table: each sound that a trace names, what became of it, and why, in words. Rows are buttons.
 
 import { h, interval } from "../../analysis/view/dom.js";
-import { countsOf, fateOf, isOpinion, soundsOf } from "./words.js";
+import { countsOf, fateOf, isOpinion, modeName, soundsOf } from "./words.js";
 
 /** @param {any} arm @param {any} doc @param {{ mark?: () => void, judge?: () => void } | null} offers what a visitor may do where nothing is known */
 export function claimsBlock(arm, doc, offers) {
@@ -70,7 +70,12 @@ export function claimsBlock(arm, doc, offers) {
     rows.length
       ? h(
           "div",
-          { class: "mp-table-box", tabindex: 0, role: "region", "aria-label": `Claims of ${arm.name}` },
+          {
+            class: "mp-table-box",
+            tabindex: 0,
+            role: "region",
+            "aria-label": `Claims of ${modeName(arm)}, ${arm.name}`,
+          },
           h(
             "table",
             {},

@@ -354,6 +354,7 @@ export function makeForm(setup, hooks) {
     question.style.height = `${clamp(question.scrollHeight + 2, 34 * textScale(), 120 * textScale())}px`;
   }
   question.addEventListener("input", grow);
+  new ResizeObserver(grow).observe(question); // its lines change with its width
   /** Nothing is wrong with a field any more. @param {string} name */
   function mend(name) {
     if (problems[name]) problems[name].textContent = "";
