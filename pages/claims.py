@@ -53,7 +53,7 @@ def claims_of(
     missed = [event for event in range(len(targets)) if event not in by_event]
     for event in missed:
         row = {"label": targets[event], "fate": "missed", "event": event, "mentions": [], "said": 0, "right": 0}
-        rows.append(row | {"why": f"{'The tagger finds it' if opinion else 'It is in the clip'}; it is never named."})
+        rows.append(row | {"why": f"{'The tagger finds it' if opinion else 'It is in the clip'}; no claim names it."})
     return rows
 
 

@@ -220,7 +220,7 @@ def first_comparison(services: Services) -> str | None:
 def _judge_entry(label: str, name: str) -> list[Any]:
     """Return a judge's entry in the form: name, label, whether it needs a key, whether it needs an address."""
     if name == "rules":
-        return [name, "Fixed rules, against the sounds listed, or a tagger’s opinion", False, False]
+        return [name, "Fixed rules (no model)", False, False]
     service = judge_named(name).service
     return [name, label, service is not None, service is not None and service.needs_address]
 

@@ -153,7 +153,7 @@ def _clip(run: RunInfo, item: Mapping[str, Any], seconds: float) -> dict[str, An
     base = {"name": name, "seconds": seconds, "digest": "unknown", "mel": None, "audio": None, "shareable": False}
     path = audio_of(run, item)
     if path is None:
-        reason = "an uploaded run brings none" if run.limits is not None else "it is not kept beside this run"
+        reason = "an uploaded run brings none" if run.limits is not None else "they are not kept beside this run"
         warning = f"No sound and no heatmaps: {reason}. The examples of the Compare tab have both."
         return base | {"warnings": [warning]}
     try:

@@ -163,7 +163,7 @@ def test_a_stored_item_is_a_comparison_with_annotations_and_the_course_of_attent
     assert len(first["attention"]["course"]["raw"]) == first["token_count"] and first["attention"]["views"] == []
     assert np.isclose(first["attention"]["course"]["raw"][0], 0.3, atol=0.02)
     assert first["cafe"]["claims"][0]["fate"] == "missed"
-    assert document["clip"]["audio"] is None and "not kept beside this run" in document["clip"]["warnings"][0]
+    assert document["clip"]["audio"] is None and "they are not kept beside this run" in document["clip"]["warnings"][0]
     for wrong in ((-1, None), ("0", None), (10**9, None), (True, None)):
         assert compared(table, *wrong) is None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from conftest import make_clip
 from mpar2.audio import wav_bytes
 from pages.examples import EXAMPLES
 from pages.export import to_html, view_js
-from testing.browser import browser_page, chromium, document, tiny_services, write_example
+from testing.browser import TRACES, browser_page, chromium, document, tiny_services, write_example
 
 pytest.importorskip("gradio")
 pytest.importorskip("playwright")
@@ -227,6 +228,8 @@ def test_playing_the_trace_writes_it_word_by_word(app: str) -> None:
     with browser_page(viewport={"width": 1440, "height": 900}) as page:
         opened(page, app)
         page.get_by_role("button", name="Play the trace").click()
+        longest = max(int(text) for text in re.findall(r"(\d+) tokens", page.locator(".mp-summary").inner_text()))
+        assert page.locator(".mp-trace-clock").inner_text().splitlines()[0].endswith(f" of {longest}")
         page.wait_for_function("document.querySelectorAll('.mp-word.mp-later').length > 5")
         late = page.locator(".mp-word.mp-later").count()
         page.wait_for_function(f"document.querySelectorAll('.mp-word.mp-later').length < {late}")
@@ -431,6 +434,10 @@ def test_errors_stand_at_their_field_and_focus_goes_there(app: str, tmp_path: Pa
         page.get_by_label("Longest answer").fill("4")
         wrong = tmp_path / "<img src=x onerror=window.pwned=1>.wav"
         wrong.write_text("this is no sound " * 50, encoding="utf-8")
+        small = tmp_path / "note.wav"
+        small.write_text("this is no sound " * 50, encoding="utf-8")
+        page.locator("#clip-file").set_input_files(str(small))  # a file keeps its name in what is said of it
+        page.locator("#mp-error-audio", has_text="note.wav").wait_for(timeout=60_000)
         page.locator("#clip-file").set_input_files(str(wrong))
         page.locator("#mp-error-audio", has_text="this is text, not audio").wait_for(timeout=60_000)
         assert page.evaluate("window.pwned") is None and page.locator(".toast-wrap .toast-body").count() == 0
@@ -475,6 +482,12 @@ def test_a_run_can_be_stopped_and_focus_is_never_lost(app: str) -> None:
         page.keyboard.press("Enter")
         finished(page)
         assert page.evaluate("document.activeElement !== document.body")
+        page.locator(".mp-trace:visible").first.focus()
+        page.evaluate("scrollTo(0, document.body.scrollHeight)")
+        page.keyboard.press("Control+Enter")
+        seen = "(() => { const b = document.querySelector('#stop'), { top, bottom } = b.getBoundingClientRect();"
+        page.wait_for_function(f"{seen} return !b.hidden && top >= 0 && bottom <= innerHeight }})()", polling=20)
+        finished(page)
         assert page.problems == []
 
 
@@ -506,6 +519,7 @@ def test_a_blind_test_hides_who_is_who_until_the_vote_and_counts_it(app: str) ->
         page.get_by_role("button", name="Blind test").click()
         shown = page.locator(".mp-result").inner_text()
         assert "tiny-base" not in shown and "MPAR²" not in shown and "✓" not in page.locator(".mp-summary").inner_text()
+        assert page.locator(".mp-trace mark").count() == 0  # a mark says who heard better
         page.locator("[data-vote='0']").click()
         assert (
             page.locator(".mp-votes").inner_text().startswith("You chose ")
@@ -558,7 +572,62 @@ def test_an_item_of_a_shipped_run_plays_its_sound_and_shows_where_each_arm_liste
         assert all(canvas.evaluate(colours) > 20 for canvas in arms.all())
         side.get_by_role("button", name="Play (Space)").click()
         page.wait_for_function("sounds.some((sound) => sound.currentTime > 0.2 && sound.duration > 1)", timeout=30_000)
+        page.go_back()  # the item has an address of its own
+        side.wait_for(state="hidden")
+        page.go_forward()
+        page.wait_for_selector(".an-side .mp-card-arm", timeout=60_000)
+        page.keyboard.press("Escape")
+        side.wait_for(state="hidden")
         assert page.problems == []
+
+
+def test_items_and_the_question_fit_whatever_the_width_and_print_holds_the_picture(app: str) -> None:
+    lines = "(n) => { const r = document.createRange(); r.selectNodeContents(n); return r.getClientRects().length; }"
+    with browser_page(viewport={"width": 390, "height": 844}) as page:
+        opened(page, app)
+        page.get_by_label("Question", exact=True).fill("Which sound begins after the owl and before the cat meow?")
+        high = page.get_by_label("Question", exact=True).bounding_box()["height"]
+        page.set_viewport_size({"width": 1440, "height": 900})
+        page.wait_for_timeout(300)
+        assert page.get_by_label("Question", exact=True).bounding_box()["height"] < high
+        page.emulate_media(media="print")
+        assert page.locator(".mp-form").is_hidden() and page.locator(".mp-stage canvas").first.is_visible()
+        page.emulate_media(media="screen")
+        page.set_viewport_size({"width": 390, "height": 844})
+        page.goto(f"{app}?tab=analysis&run=small-scenes")
+        page.wait_for_selector(".an-items .an-right", timeout=120_000)
+        cells = page.locator(".an-items :is(.an-right, .an-wrong)")
+        assert [cells.nth(place).evaluate(lines) for place in range(3)] == [1, 1, 1]
+        assert all(0 <= cells.nth(place).bounding_box()["x"] < 390 for place in range(2))
+
+
+def test_menus_of_the_analysis_open_inside_the_page(app: str) -> None:
+    inside = "box => { const { left, right } = box.getBoundingClientRect(); return left >= 0 && right <= innerWidth; }"
+    for width in (1440, 390):
+        with browser_page(viewport={"width": width, "height": 900}) as page:
+            page.goto(f"{app}?tab=analysis&run=small-scenes&run=held-out-scenes")
+            page.wait_for_selector("#analysis [aria-busy=false]", timeout=120_000)
+            for menu in page.locator(".an-bar .mp-menu").all():
+                menu.locator("summary").click()
+                page.wait_for_timeout(100)
+                assert menu.locator(".mp-menu-box").evaluate(inside), (width, menu.inner_text()[:40])
+                page.keyboard.press("Escape")
+
+
+def test_what_is_drawn_anew_keeps_the_focus(app: str) -> None:
+    held = "document.activeElement.innerText || document.activeElement.getAttribute('aria-label')"
+    with browser_page(viewport={"width": 1440, "height": 900}) as page:
+        page.goto(f"{app}?tab=analysis&run=held-out-recordings")
+        page.wait_for_selector("#analysis [aria-busy=false]", timeout=120_000)
+        sort = page.locator(".an-items thead button", has_text="tokens").first
+        sort.press("Enter")
+        assert page.evaluate(held).startswith("tokens")
+        page.locator(".an-bar summary", has_text="Arms").click()
+        box = page.locator(".an-bar input[type=checkbox]:visible:checked").first
+        box.press("Space")
+        page.wait_for_selector("#analysis [aria-busy=false]", timeout=60_000)
+        page.wait_for_timeout(300)
+        assert page.evaluate("document.activeElement.type") == "checkbox"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -615,6 +684,35 @@ def test_no_part_of_a_decay_line_is_cut_off() -> None:
         for line, arm in zip(heights, made["arms"], strict=True):  # no plateau where the values differ
             highest = max(arm["attention"]["course"]["raw"])
             assert line.count(min(line)) <= arm["attention"]["course"]["raw"].count(highest) + 2  # to a hundredth
+
+
+def test_a_trace_is_whole_or_a_button_shows_the_rest() -> None:
+    made = document(
+        (TRACES[0], "<perception>" + "A dog bark at 0.5-1.2 s. " * 60 + "</perception><answer>Twice</answer>")
+    )
+    over = "trace => trace.scrollHeight - trace.clientHeight"
+    with browser_page(viewport={"width": 1440, "height": 900}) as page:
+        mounted(page, made)
+        short, long = (page.locator(f".mp-arm[data-arm='{arm}']") for arm in (0, 1))
+        assert short.locator(".mp-trace").evaluate(over) <= 1
+        assert short.get_by_role("button", name="Show the whole trace").count() == 0
+        assert long.locator(".mp-trace").evaluate(over) > 1
+        long.get_by_role("button", name="Show the whole trace").click()
+        assert long.locator(".mp-trace").evaluate(over) <= 1
+        long.get_by_role("button", name="Fold the trace").click()
+        assert long.locator(".mp-trace").evaluate(over) > 1
+
+
+def test_no_right_claim_is_no_success_and_an_answer_alone_is_no_claim() -> None:
+    made = document(("A helicopter passes.\nAnswer: Once", TRACES[1]))
+    made["arms"][1] |= {"mode": "direct", "text": "Twice", "parts": [], "words": []}
+    cafe = made["arms"][1]["cafe"]
+    cafe["counts"] |= {"predicted": 0, "matched": 0, "misused": 0, "hallucinated": 0}
+    with browser_page(viewport={"width": 1440, "height": 900}) as page:
+        mounted(page, made)
+        none = page.locator(".mp-arm[data-arm='0'] .mp-counts .mp-chip", has_text="0 of 1 claim right")
+        assert "mp-matched" not in none.get_attribute("class").split()
+        assert "answers only" in page.locator(".mp-card-arm[data-arm='1']").inner_text()
 
 
 def test_all_that_a_click_reaches_tab_reaches(app: str) -> None:

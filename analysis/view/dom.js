@@ -40,10 +40,18 @@ export function fill(element, children) {
   }
 }
 
-/** Replace what `element` holds. @param {Element} element @param {...any} children */
+const CONTROLS = "a[href], button, input, select, textarea, summary, [tabindex]";
+
+/** Replace what `element` holds; a control that had the focus hands it to its successor. @param {Element} element @param {...any} children */
 export function refill(element, ...children) {
+  const held = element.contains(document.activeElement) ? document.activeElement : null;
+  const place = held ? Array.from(element.querySelectorAll(CONTROLS)).indexOf(held) : -1;
   element.replaceChildren();
   fill(element, children);
+  if (!held || place < 0 || document.activeElement !== document.body) return;
+  const controls = Array.from(element.querySelectorAll(CONTROLS));
+  const next = /** @type {any} */ (controls[Math.min(place, controls.length - 1)]);
+  if (next && next.tagName === held.tagName && next.className === held.className) next.focus({ preventScroll: true });
 }
 
 /** An SVG element; attribute values are made by this script, texts are text nodes. @param {string} tag @param {Record<string, any>} attributes @param {...any} children @returns {any} */
@@ -117,11 +125,18 @@ export function interval(start, stop) {
   const digits = stop - start < 0.15 ? 2 : 1;
   return `${start.toFixed(digits)}–${stop.toFixed(digits)} s`;
 }
+/** A message of the server as a sentence; the name of a file at its start stays as it is. @param {string} message */
+export function sentence(message) {
+  const text = /^[^:]+\.\w{1,5}:/.test(message) ? message : message.charAt(0).toUpperCase() + message.slice(1);
+  return /[.!?]$/.test(text) ? text : `${text}.`;
+}
 /** @param {number} count @param {string} one @param {string} [many] */
 export const plural = (count, one, many) => `${count} ${count === 1 ? one : many || `${one}s`}`;
-/** A number with its sign. @param {number} value @param {number} [digits] */
-export const signed = (value, digits = 0) =>
-  `${value > 0 ? "+" : value < 0 ? "−" : "±"}${Math.abs(value).toFixed(digits)}`;
+/** A number with the sign of what is shown: no “−0”. @param {number} value @param {number} [digits] */
+export function signed(value, digits = 0) {
+  const rounded = Number(value.toFixed(digits));
+  return `${rounded > 0 ? "+" : rounded < 0 ? "−" : "±"}${Math.abs(value).toFixed(digits)}`;
+}
 /** @param {string} text @param {number} limit */
 export function shorten(text, limit) {
   const characters = Array.from(String(text));

@@ -128,10 +128,11 @@ export function mountAnalysis(root, app) {
   const trainingBar = h("div", { class: "an-training-bar" });
   const paper = h("div", { class: "an-view", id: "paper" });
   const emptyLine = h("details", { class: "an-missing", hidden: true });
+  const waiting = h("p", { class: "mp-note", role: "status", hidden: true }, "Drawing the figures …");
   const items = h("section", { class: "an-items", "aria-label": "Items" });
   const side = h("aside", { class: "an-side", hidden: true, "aria-label": "One item" });
   const sideView = h("div", { class: "an-side-view" });
-  const main = h("div", { class: "an-main" }, figures, emptyLine, trainingBar, training, paper, items);
+  const main = h("div", { class: "an-main" }, waiting, figures, emptyLine, trainingBar, training, paper, items);
   root.classList.add("mp-app");
   root.replaceChildren(bar, note, summary, h("div", { class: "an-page" }, contents, main, side));
   // What sticks below the bar, and what is scrolled to, must know how high it is: chips of many arms take several lines.
@@ -350,16 +351,20 @@ export function mountAnalysis(root, app) {
                     "span",
                     {
                       class: !arm.clear ? "an-unclear" : arm.difference > 0 ? "an-clear" : "an-clear an-worse",
-                      title: arm.clear
-                        ? "The 95 % interval of the difference leaves out 0"
-                        : "The 95 % interval of the difference holds 0",
                     },
-                    ` ${signed(100 * arm.difference)}${arm.low === null ? "" : ` (${signed(100 * arm.low)} to ${signed(100 * arm.high)})`} ${arm.clear ? "clear" : "not clear"}`,
+                    ` ${signed(100 * arm.difference)}${arm.low === null ? "" : ` (${signed(100 * arm.low)} to ${signed(100 * arm.high)})`}, ${arm.clear ? "clear" : "not clear"}`,
                   ),
             ),
           ),
         ),
       ),
+      (value.summary || []).some((/** @type {any} */ line) => line.arms.length)
+        ? h(
+            "p",
+            { class: "mp-note", dir: "auto" },
+            `Differences in points from ${value.summary[0].base}, with 95 % intervals. Clear: the interval leaves out 0.`,
+          )
+        : null,
     );
   }
   function drawContents() {
@@ -432,6 +437,7 @@ export function mountAnalysis(root, app) {
       ),
     );
     figures.hidden = !isMeasured || group === "Items";
+    waiting.hidden = figures.hidden || here.length > 0 || Boolean(value && value.whole);
     items.hidden = !isMeasured;
     training.hidden = trainingBar.hidden = group !== "Training";
     paper.hidden = group !== "The paper";
@@ -456,10 +462,15 @@ export function mountAnalysis(root, app) {
     drawContents();
     const current = contents.querySelector("[aria-current]");
     if (step && current) current.focus();
-    if (name === "Training" && !training.childNodes.length) app.trigger("expand", { recipes: null, window: 5 });
-    if (name === "The paper" && !paper.childNodes.length) app.trigger("collapse", choice);
+    const asks = { Training: training, "The paper": paper }[name];
+    if (asks && !asks.childNodes.length) {
+      refill(asks, h("p", { class: "mp-note", role: "status" }, "Drawing the figures …"));
+      if (asks === paper) app.trigger("collapse", choice);
+      else app.trigger("expand", { recipes: null, window: 5 });
+    }
   }
   // ---- items --------------------------------------------------------------------------------------------------------
+  let opener = ""; // id of the item at the side
   const search = h("input", {
     type: "search",
     placeholder: "Search questions and ids",
@@ -520,10 +531,14 @@ export function mountAnalysis(root, app) {
       show_,
       entries.map(([name, text]) => h("option", { value: name, selected: name === wanted }, text)),
     );
-    const column = (/** @type {string} */ by, /** @type {string} */ text) =>
+    const column = (/** @type {string} */ by, /** @type {string} */ text, classes = "") =>
       h(
         "th",
-        { scope: "col", "aria-sort": order.by === by ? (order.up ? "ascending" : "descending") : null },
+        {
+          scope: "col",
+          class: classes,
+          "aria-sort": order.by === by ? (order.up ? "ascending" : "descending") : null,
+        },
         h(
           "button",
           {
@@ -544,11 +559,11 @@ export function mountAnalysis(root, app) {
         "tr",
         {},
         column("id", "Question"),
-        column("level", "Kind"),
+        column("level", "Kind", "an-spare"),
         arms.map((/** @type {string} */ arm, /** @type {number} */ i) => [
           column(`right${i}`, arm),
-          column(`tokens${i}`, "tokens"),
-          column(`claims${i}`, "claims"),
+          column(`tokens${i}`, "tokens", "an-spare an-number"),
+          column(`claims${i}`, "claims", "an-spare an-number"),
         ]),
       ),
     );
@@ -623,10 +638,10 @@ export function mountAnalysis(root, app) {
               { class: cell[1] === 1 ? "an-right" : cell[1] === 0 ? "an-wrong" : "" },
               cell[1] === 1 ? "✓ right" : cell[1] === 0 ? "✗ wrong" : "–",
             ),
-            h("td", { class: "an-number" }, cell[2] === null ? "–" : String(cell[2])),
-            h("td", { class: "an-number" }, cell[4] ? `${cell[3]} of ${cell[4]}` : "–"),
+            h("td", { class: "an-spare an-number" }, cell[2] === null ? "–" : String(cell[2])),
+            h("td", { class: "an-spare an-number" }, cell[4] ? `${cell[3]} of ${cell[4]}` : "–"),
           ]
-        : [h("td", {}, "–"), h("td", {}), h("td", {})];
+        : [h("td", {}, "–"), h("td", { class: "an-spare" }), h("td", { class: "an-spare" })];
     refill(
       body,
       found
@@ -644,22 +659,28 @@ export function mountAnalysis(root, app) {
                 item[1] || item[0],
               ),
             ),
-            h("td", {}, [item[3], item[2], value.items.sound.includes(item[0]) && "sound"].filter(Boolean).join(", ")),
+            h(
+              "td",
+              { class: "an-spare" },
+              [item[3], item[2], value.items.sound.includes(item[0]) && "sound"].filter(Boolean).join(", "),
+            ),
             item[4].map(cellOf),
           ),
         ),
     );
   }
-  /** @param {any} item */
-  function openItem(item) {
+  /** @param {any} item @param {boolean} [step] */
+  function openItem(item, step = true) {
+    if (!side.hidden && opener === item[0]) return;
+    opener = item[0];
     const rows = item[4].filter(Boolean).map((/** @type {any} */ cell) => cell[0]);
     places = item[4]
       .map((/** @type {any} */ cell, /** @type {number} */ place) => (cell ? place : -1))
       .filter((/** @type {number} */ place) => place >= 0);
-    setAddress({ item: item[0] }, true);
+    if (step) setAddress({ item: item[0] }, true);
     side.hidden = false;
     root.querySelector(".an-page").classList.add("an-with-side");
-    const close = iconButton("close", "Close the item", { onclick: () => closeItem(item) });
+    const close = iconButton("close", "Close the item", { onclick: closeItem });
     refill(
       side,
       h("header", {}, h("h3", { tabindex: -1, dir: "auto" }, item[0], h("small", {}, ` · ${value.source}`)), close),
@@ -670,13 +691,12 @@ export function mountAnalysis(root, app) {
     side.querySelector("h3").focus({ preventScroll: true });
     side.scrollIntoView({ block: "nearest" });
   }
-  /** @param {any} item */
-  function closeItem(item) {
+  function closeItem() {
     side.hidden = true;
     comparison.show(null);
     root.querySelector(".an-page").classList.remove("an-with-side");
     setAddress({ item: null });
-    const button = Array.from(body.querySelectorAll("button")).find((/** @type {any} */ one) => one.title === item[0]);
+    const button = Array.from(body.querySelectorAll("button")).find((/** @type {any} */ one) => one.title === opener);
     if (button) button.focus({ preventScroll: true });
     else search.focus();
   }
@@ -691,6 +711,18 @@ export function mountAnalysis(root, app) {
       if (event.target instanceof Node && !menu.contains(event.target)) menu.open = false;
     });
   });
+  for (const menus of [bar, trainingBar])
+    menus.addEventListener(
+      "toggle",
+      (/** @type {Event} */ event) => {
+        const box = /** @type {any} */ (event.target).querySelector(".mp-menu-box");
+        if (!box) return;
+        box.style.left = "0"; // below its button, as far as the page has room
+        const { left, right } = box.getBoundingClientRect();
+        box.style.left = `${-Math.min(Math.max(0, right + 8 - document.documentElement.clientWidth), Math.max(0, left - 8))}px`;
+      },
+      true,
+    );
   bar.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
     if (event.key === "Escape")
       bar.querySelectorAll("details[open]").forEach((/** @type {any} */ menu) => {
@@ -766,6 +798,10 @@ export function mountAnalysis(root, app) {
     const figure = now.get("figure");
     const wanted = groupNamed(figure);
     if (!opened) return;
+    const row = now.get("item");
+    const item = value && value.items && value.items.items.find((/** @type {any} */ one) => one[0] === row);
+    if (item) openItem(item, false);
+    else if (!side.hidden) closeItem();
     if (wanted !== group) openGroup(wanted, false, figure);
     if (figure && figure !== wanted) openFigure(figure, false);
   });
@@ -831,7 +867,7 @@ export function mountAnalysis(root, app) {
         ),
       );
       drawnTraining.show(next);
-      foldBeyond(drawnTraining, next.exhibits, getComputedStyle(training).gridTemplateColumns.split(" ").length);
+      foldBeyond(drawnTraining, next.exhibits, Number.parseInt(getComputedStyle(training).columnCount, 10) || 1);
     },
     /** @param {any} next */
     paper(next) {

@@ -1,7 +1,7 @@
 // @ts-check
 // Several clips at once: files are sent one by one, the server works in turns, and the run comes back as a zip.
 
-import { h, icon, iconButton, plural, refill } from "../../analysis/view/dom.js";
+import { h, icon, iconButton, plural, refill, sentence } from "../../analysis/view/dom.js";
 import { inputOf } from "./upload.js";
 
 const KINDS = /\.(wav|flac|mp3|ogg|oga|opus|m4a|aac|webm|mp4|csv|tsv|jsonl)$/i;
@@ -48,7 +48,7 @@ export function makeBatch(setup, hooks) {
     h(
       "p",
       { class: "mp-note" },
-      `Up to ${setup.most_clips} sounds: with a table of questions (CSV with the columns audio, question, choices separated by |, answer; or JSONL), else each gets the question above. The arms are those of this form; the result is a run for the Analysis tab.`,
+      `Up to ${setup.most_clips} sounds. Add a table of questions (CSV with the columns audio, question, choices and answer, the choices separated by |; or JSONL), or each sound gets the question above. The arms are those of this form. The result is a run, which the Analysis tab opens.`,
     ),
     choosing,
     text,
@@ -189,10 +189,7 @@ export function makeBatch(setup, hooks) {
         busy = false;
         bar.hidden = true;
         text.textContent = "";
-        problem.textContent = `${value.message.charAt(0).toUpperCase()}${value.message.slice(1)}.`.replace(
-          /([.!?])\.$/,
-          "$1",
-        );
+        problem.textContent = sentence(value.message);
         refill(buttons, h("button", { type: "button", class: "mp-button", onclick: start }, "Try again"));
         buttons.querySelector("button").focus();
         return;

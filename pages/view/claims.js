@@ -2,7 +2,7 @@
 // Claims as a table: each sound that a trace names, what became of it, and why, in words. Rows are buttons.
 
 import { h, interval } from "../../analysis/view/dom.js";
-import { countsOf, fateOf, isOpinion, soundsOf } from "./words.js";
+import { countsOf, fateOf, isOpinion, modeName, soundsOf } from "./words.js";
 
 /** @param {any} arm @param {any} doc @param {{ mark?: () => void, judge?: () => void } | null} offers what a visitor may do where nothing is known */
 export function claimsBlock(arm, doc, offers) {
@@ -57,18 +57,25 @@ export function claimsBlock(arm, doc, offers) {
   return h(
     "div",
     { class: "mp-claims" },
-    title,
     h(
-      "p",
+      "div",
       { class: "mp-counts" },
+      title,
       counts
         .filter(({ fate, count, of }) => count > 0 || (fate === "matched" && of > 0))
-        .map(({ fate, text }) => h("span", { class: `mp-chip mp-${fate}`, title: fateOf(cafe, fate).meaning }, text)),
+        .map(({ fate, count, text }) =>
+          h("span", { class: `mp-chip mp-${count ? fate : "none"}`, title: fateOf(cafe, fate).meaning }, text),
+        ),
     ),
     rows.length
       ? h(
           "div",
-          { class: "mp-table-box", tabindex: 0, role: "region", "aria-label": `Claims of ${arm.name}` },
+          {
+            class: "mp-table-box",
+            tabindex: 0,
+            role: "region",
+            "aria-label": `Claims of ${modeName(arm)}, ${arm.name}`,
+          },
           h(
             "table",
             {},
@@ -86,7 +93,7 @@ export function claimsBlock(arm, doc, offers) {
             h("tbody", {}, rows),
           ),
         )
-      : h("p", { class: "mp-note" }, "It names no sound."),
+      : h("p", { class: "mp-note" }, "It claims nothing about the sound."),
     h(
       "p",
       { class: "mp-note" },

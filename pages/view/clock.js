@@ -12,7 +12,7 @@ export function makeClock(step) {
   let playing = false;
   let last = 0;
   let speed = 1;
-  const button = iconButton("words", "Play the trace (T)", { onclick: () => toggle() }, true);
+  const button = iconButton("words", "Play the trace", { title: "Play the trace (T)", onclick: () => toggle() }, true);
   const slider = h("input", {
     type: "range",
     min: 0,

@@ -15,6 +15,7 @@ const KEPT = 10; // comparisons of the session
 const UPLOAD_TRIES = 40; // a quarter of a second each
 const START =
   "Choose an example, or bring a sound and a question. Each arm answers here, with a picture of where it listened.";
+const clockTime = () => new Date().toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
 const KEYS = [
   ["Space", "play or pause the sound"],
   ["← →", "seek 0.1 s, with Shift 1 s; in a trace: previous or next word"],
@@ -194,20 +195,21 @@ export function mountCompare(root, app) {
       field.scrollIntoView({ block: "center" });
     },
   });
+  const blindButton = h(
+    "button",
+    {
+      type: "button",
+      class: "mp-button",
+      onclick: () => view.hideNames(),
+      title: "Hide the names until you have voted (B)",
+    },
+    "Blind test",
+  );
   const tools = h(
     "div",
     { class: "mp-tools", hidden: true },
     history_,
-    h(
-      "button",
-      {
-        type: "button",
-        class: "mp-button",
-        onclick: () => view.hideNames(),
-        title: "Hide the names until you have voted (B)",
-      },
-      "Blind test",
-    ),
+    blindButton,
     h(
       "button",
       {
@@ -248,7 +250,8 @@ export function mountCompare(root, app) {
   };
   function showStale() {
     tools.hidden = !view.doc;
-    const old = Boolean(view.doc) && !busy && madeOf !== fingerprint();
+    blindButton.hidden = !view.doc || busy || view.doc.arms.length < 2;
+    const old = Boolean(view.doc) && view.doc.arms.length > 0 && !busy && madeOf !== fingerprint();
     stale.hidden = !old;
     result.classList.toggle("mp-stale", old);
   }
@@ -256,7 +259,8 @@ export function mountCompare(root, app) {
   function keep(doc) {
     const at = kept.findIndex(({ id }) => id === doc.id);
     if (at >= 0) kept.splice(at, 1);
-    kept.unshift({ id: doc.id, doc, made: madeOf, source: { ...form.state }, values: form.values() });
+    const what = doc.stored && doc.example ? "Example" : doc.opened || doc.stored ? "Stored" : clockTime();
+    kept.unshift({ id: doc.id, doc, what, made: madeOf, source: { ...form.state }, values: form.values() });
     kept.splice(KEPT);
     history_.hidden = kept.length < 1;
     refill(
@@ -275,7 +279,7 @@ export function mountCompare(root, app) {
           h(
             "span",
             { dir: "auto" },
-            `${entry.doc.question.text.slice(0, 60)} · ${entry.doc.clip.name.slice(0, 30)} · ${entry.doc.arms.map((/** @type {any} */ arm, /** @type {number} */ i) => `${LETTERS[i]} ${arm.correct === true ? "✓" : arm.correct === false ? "✗" : "–"}`).join(" ")}`,
+            `${entry.what} · ${entry.doc.question.text.slice(0, 60)} · ${entry.doc.clip.name.slice(0, 30)} · ${entry.doc.arms.map((/** @type {any} */ arm, /** @type {number} */ i) => `${LETTERS[i]} ${arm.correct === true ? "✓" : arm.correct === false ? "✗" : "–"}`).join(" ")}`,
           ),
         ),
       ),
@@ -339,7 +343,8 @@ export function mountCompare(root, app) {
     setAddress({ pick: null, result: null });
     app.trigger("submit", { ...values, number });
     form.openDrawer(false);
-    result.scrollIntoView({ block: "nearest" });
+    const { top } = result.getBoundingClientRect();
+    if (top < 0 || top > innerHeight / 2) form.node.scrollIntoView({ block: "start" }); // with what stops the run
   }
   /** Documents of a run, or why there is none. @param {any} value */
   function show(value) {

@@ -55,6 +55,14 @@ export function mountComparison(root, options) {
   let pointed = null; // stands in for the choice while it is pointed at
   /** @type {any[]} */
   let lines = [];
+  /** Which traces are longer than their box, so that a button can show the rest. */
+  const sizes = new ResizeObserver((entries) => {
+    for (const { target } of entries) {
+      const slot = /** @type {Element} */ (target.parentElement);
+      if (!slot.classList.contains("mp-whole"))
+        slot.classList.toggle("mp-long", target.scrollHeight > target.clientHeight + 1);
+    }
+  });
   /** @type {{ trace: any, claims: any, words: any[][], lit: Set<number> }[]} */
   let arms = [];
   let shownOf = "";
@@ -221,7 +229,26 @@ export function mountComparison(root, options) {
   function armBlock(index) {
     const arm = doc.arms[index];
     const { title, who } = names(index);
-    const trace = h("div", { class: "mp-trace-slot" }, traceBlock(arm, running, title));
+    const trace = h("div", { class: "mp-trace-slot" }, traceBlock(arm, running, title, Boolean(blind)));
+    const whole = h(
+      "button",
+      {
+        type: "button",
+        class: "mp-button mp-whole-button",
+        "aria-expanded": "false",
+        onclick: () => {
+          const on = trace.classList.toggle("mp-whole");
+          whole.setAttribute("aria-expanded", String(on));
+          whole.textContent = on ? "Fold the trace" : "Show the whole trace";
+          if (!on) trace.scrollIntoView({ block: "nearest" });
+        },
+      },
+      "Show the whole trace",
+    );
+    if (!running) {
+      trace.append(whole);
+      sizes.observe(/** @type {Element} */ (trace.firstElementChild));
+    }
     const claims = h(
       "div",
       { class: "mp-claims-slot" },
@@ -232,7 +259,7 @@ export function mountComparison(root, options) {
     return h(
       "section",
       {
-        class: `mp-arm ${index === shownArm ? "mp-front" : ""}`,
+        class: `mp-arm ${index === shownArm ? "mp-front" : ""} ${isNarrow(arm) ? "mp-narrow" : ""}`,
         style: ownColour(colours()[index]),
         "data-arm": index,
         "aria-label": `Trace of ${nameOf(index)}`,
@@ -246,9 +273,10 @@ export function mountComparison(root, options) {
       ),
       trace,
       claims,
-      running ? null : [tableTwin(arm, index), problems(arm), rawText(arm)],
+      running ? null : h("div", { class: "mp-arm-folds" }, tableTwin(arm, index), problems(arm), rawText(arm)),
     );
   }
+  const isNarrow = (/** @type {any} */ arm) => arm.mode === "direct" && doc.arms.length === 3;
   /** @param {number} index */
   function collectWords(index) {
     const slot = arms[index];
@@ -432,6 +460,7 @@ export function mountComparison(root, options) {
   function full() {
     choice = pointed = null;
     arms = [];
+    sizes.disconnect();
     if (!running && doc.id !== shownOf) {
       // on narrow screens the longest trace stands first
       shownOf = doc.id;
@@ -446,17 +475,16 @@ export function mountComparison(root, options) {
       doc.arms.map((/** @type {any} */ _, /** @type {number} */ index) => armBlock(index)),
     );
     columns.className = `mp-arms mp-of-${doc.arms.length}`;
+    columns.style.setProperty(
+      "--mp-columns",
+      doc.arms.map((/** @type {any} */ arm) => `minmax(0, ${isNarrow(arm) ? 0.6 : 1}fr)`).join(" "),
+    );
     drawFolds();
     refill(opinion, running || blind ? null : opinionNote(doc, Boolean(options.editable)));
     stage.set(doc, colours());
     drawSummary();
     clock.set(
-      running
-        ? 0
-        : Math.max(
-            0,
-            ...doc.arms.map((/** @type {any} */ arm) => (arm.words.length ? arm.words[arm.words.length - 1][3] : 0)),
-          ),
+      running ? 0 : Math.max(0, ...doc.arms.map((/** @type {any} */ arm) => (arm.words.length ? arm.token_count : 0))),
     );
     if (!stage.node.isConnected)
       root.replaceChildren(announcer, head, summary, stage.node, opinion, tabs, columns, folds);
@@ -570,7 +598,9 @@ export function mountComparison(root, options) {
               { class: "mp-note" },
               running
                 ? "The models are at work."
-                : "Click a word, a passage, a claim or a sound to see and hear what belongs to it.",
+                : doc.arms.length
+                  ? "Click a word, a passage, a claim or a sound to see and hear what belongs to it."
+                  : "Click the sound to move the cursor, drag to select a stretch. Mark what you hear on the lane “in the clip”.",
             ),
           ],
     );
@@ -665,7 +695,7 @@ export function mountComparison(root, options) {
   /** @param {number} index */
   function vote(index) {
     const order = /** @type {number[]} */ (blind);
-    const chosen = index < 0 ? "no difference" : `${doc.arms[index].name}, ${modeName(doc.arms[index])}`;
+    const chosen = index < 0 ? "no difference" : `${modeName(doc.arms[index])} (${doc.arms[index].name})`;
     blind = null;
     /** @type {Record<string, number>} */
     let votes = {};
@@ -685,9 +715,11 @@ export function mountComparison(root, options) {
       back.arms[from] = doc.arms[to];
     });
     show(back);
-    const text = `You chose ${chosen}. In this session: ${Object.entries(votes)
-      .map(([name, count]) => `${name} ${count}`)
-      .join("; ")}.`;
+    const text = `You chose ${index < 0 ? "" : `${LETTERS[index]}: `}${chosen}. Your votes so far: ${Object.entries(
+      votes,
+    )
+      .map(([name, count]) => `${name} ${count}×`)
+      .join(", ")}.`;
     head.append(h("p", { class: "mp-votes", role: "status" }, text));
     focusHead();
   }

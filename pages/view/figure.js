@@ -117,7 +117,7 @@ export function figureOf(doc, mode, name, colours) {
           "stroke-width": 2,
         }),
         text(LEFT - 10, y + 28, "along the trace", { "text-anchor": "end", fill: SOFT, "font-size": 13 }),
-        text(LEFT + 6, y + 14, courseText(attention, mode), { fill: SOFT, "font-size": 12 }),
+        text(LEFT + PLOT, y - 8, courseText(attention, mode), { "text-anchor": "end", fill: SOFT, "font-size": 12 }),
       );
       y += 52;
       if (attention.views.length && doc.scales) {

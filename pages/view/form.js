@@ -1,9 +1,9 @@
 // @ts-check
 // The form of a comparison: one line (example, sound, question, Compare) and a drawer with everything else.
 
-import { clamp, h, icon, iconButton, percent, refill, seconds, textScale } from "../../analysis/view/dom.js";
+import { clamp, h, icon, iconButton, percent, refill, seconds, sentence, textScale } from "../../analysis/view/dom.js";
 import { eventsOf, linesOf } from "./labels.js";
-import { coloursOf, ownColour } from "./words.js";
+import { MODES, coloursOf, ownColour } from "./words.js";
 
 const GROUPS = ["MPAR² helps", "Both right", "Both wrong", "MPAR² harms", "Others", "Not run yet"];
 
@@ -139,6 +139,11 @@ export function makeForm(setup, hooks) {
     "aria-describedby": "mp-error-events",
   });
   const eventList = h("div", { class: "mp-chips", "aria-live": "polite" });
+  const known_ = h(
+    "p",
+    { class: "mp-note", hidden: true },
+    "The right answer and the sounds of this example are known and used. What you write here counts instead.",
+  );
   const judge = h(
     "select",
     {},
@@ -205,8 +210,11 @@ export function makeForm(setup, hooks) {
       h(
         "p",
         { class: "mp-note" },
-        Object.values(setup.modes)
-          .map((/** @type {any} */ [name, text]) => `${name}: ${text}. `)
+        Object.entries(setup.modes)
+          .map(([mode, /** @type {any} */ [name, text]]) => {
+            const known = MODES[/** @type {keyof typeof MODES} */ (mode)];
+            return `${name}: ${known ? known.text : text}. `;
+          })
           .join(""),
       ),
       setup.real_models.length ? realModels(setup.real_models) : null,
@@ -215,6 +223,7 @@ export function makeForm(setup, hooks) {
       "fieldset",
       {},
       h("legend", {}, "Check the claims"),
+      known_,
       field("answer", "Right answer, if you know it", answer, "One of the choices, word for word."),
       field(
         "events",
@@ -345,6 +354,7 @@ export function makeForm(setup, hooks) {
     question.style.height = `${clamp(question.scrollHeight + 2, 34 * textScale(), 120 * textScale())}px`;
   }
   question.addEventListener("input", grow);
+  new ResizeObserver(grow).observe(question); // its lines change with its width
   /** Nothing is wrong with a field any more. @param {string} name */
   function mend(name) {
     if (problems[name]) problems[name].textContent = "";
@@ -414,8 +424,7 @@ export function makeForm(setup, hooks) {
     /** Say at a field what is wrong, and go there. @param {string} name @param {string} message */
     refuse(name, message) {
       const known = problems[name] ? name : "run";
-      const text = message.charAt(0).toUpperCase() + message.slice(1);
-      problems[known].textContent = /[.!?]$/.test(text) ? text : `${text}.`;
+      problems[known].textContent = sentence(message);
       if (drawer.contains(problems[known])) openDrawer(true);
       const control = fields[known];
       if (known === "arms") {
@@ -442,6 +451,7 @@ export function makeForm(setup, hooks) {
       choices.value = card.choices.join("\n");
       answer.value = "";
       events.value = "";
+      known_.hidden = false;
       refill(soundNote);
       this.mendAll();
       showEvents();
@@ -459,6 +469,7 @@ export function makeForm(setup, hooks) {
         digest: clip.digest,
       });
       examples.value = "";
+      known_.hidden = true;
       choices.value = "";
       answer.value = "";
       events.value = "";
@@ -493,6 +504,7 @@ export function makeForm(setup, hooks) {
         digest: doc.clip.digest,
       });
       examples.value = "";
+      known_.hidden = true;
       answer.value = "";
       events.value = "";
       this.mendAll();

@@ -73,9 +73,9 @@ export function makeStage(hooks) {
       },
     },
     [
-      ["one", "Attention: one row an arm"],
-      ["passages", "Attention: all passages"],
-      ["words", "Attention: single words"],
+      ["one", "One row an arm"],
+      ["passages", "All passages"],
+      ["words", "Single words"],
     ].map(([value, text]) => h("option", { value }, text)),
   );
   const modeMenu = h(
@@ -372,7 +372,8 @@ export function makeStage(hooks) {
       : Math.max(1, attention.passages.length);
   }
   function rebuild() {
-    node.classList.toggle("mp-tall", settings.rows !== null);
+    node.classList.toggle("mp-tall", settings.rows !== null && doc.arms.length > 0);
+    for (const control of [extra, rowsMenu, modeMenu]) control.hidden = !doc.arms.length; // nothing listened yet
     rowsMenu.value = settings.rows || "one";
     modeMenu.value = settings.mode;
     const kept = arms.map(({ shown }) => shown);
@@ -552,7 +553,7 @@ export function makeStage(hooks) {
           )
         : h(
             "p",
-            { class: "mp-note" },
+            { class: "mp-note", hidden: !doc.arms.length },
             records.length ? "No moment draws attention at every word." : "No attention was recorded.",
           ),
       records.length

@@ -48,11 +48,11 @@ export function summaryBlock(doc, view) {
         "p",
         { class: "mp-claim-line" },
         counts
-          ? claimLine(counts)
+          ? claimLine(counts, arm.mode)
           : view.running
             ? ""
             : view.veiled
-              ? "hidden until you vote"
+              ? "verdict and claims are hidden until you vote"
               : arm.cafe && arm.cafe.unscored
                 ? "claims not scored"
                 : "claims not checked",
@@ -79,11 +79,12 @@ export function summaryBlock(doc, view) {
   return { node: h("div", { class: `mp-summary mp-of-${doc.arms.length}` }, cards), lines };
 }
 
-/** @param {{ fate: string, count: number, of: number, text: string }[]} counts */
-function claimLine(counts) {
+/** @param {{ fate: string, count: number, of: number, text: string }[]} counts @param {string} mode */
+function claimLine(counts, mode) {
   const [right, invented, misused, missed] = counts;
   const rest = [invented, misused, missed].filter(({ count }) => count > 0).map(({ text }) => text);
-  if (!right.of) return `names no sound${missed.count ? `, ${missed.text}` : ""}`;
+  if (!right.of && mode === "direct") return "answers only: no claims to check";
+  if (!right.of) return `no claim about the sound${missed.count ? `, ${missed.text}` : ""}`;
   return [h("b", {}, right.text), rest.length ? ` · ${rest.join(" · ")}` : ""];
 }
 

@@ -62,7 +62,7 @@ function runsOf(arm, characters, start, stop) {
   return runs;
 }
 
-/** @param {any} arm @param {string[]} characters @param {number} start @param {number} stop */
+/** @param {any} arm without claims where verdicts are hidden @param {string[]} characters @param {number} start @param {number} stop */
 function traceText(arm, characters, start, stop) {
   /** @type {{ mention: number, nodes: any[] }[]} */
   const groups = [];
@@ -150,8 +150,9 @@ function partBlock(arm, index, characters) {
   return h("div", { class: `mp-part mp-kind-${kind}` }, label, body);
 }
 
-/** The trace of an arm, or how far it has come. @param {any} arm @param {boolean} running @param {string} who */
-export function traceBlock(arm, running, who) {
+/** The trace of an arm, or how far it has come. @param {any} whole @param {boolean} running @param {string} who @param {boolean} [veiled] without verdicts */
+export function traceBlock(whole, running, who, veiled = false) {
+  const arm = veiled ? { ...whole, cafe: null } : whole;
   const characters = charactersOf(arm.text);
   const tops = arm.parts
     .map((/** @type {any} */ part, /** @type {number} */ index) => ({ part, index }))

@@ -13,7 +13,7 @@ export const FATES = {
   matched: { name: "right", sign: "✓", meaning: "sounds it names that are really there" },
   misused: { name: "wrong use", sign: "≠", meaning: "real sounds at a wrong time, in a wrong order or count" },
   hallucinated: { name: "made up", sign: "✗", meaning: "sounds it names that are not in the clip" },
-  missed: { name: "missed", sign: "○", meaning: "sounds it never names" },
+  missed: { name: "missed", sign: "○", meaning: "sounds that no claim of it names" },
   neutral: { name: "no claim", sign: "·", meaning: "only asked about or denied" },
 };
 
@@ -26,7 +26,7 @@ export const OPINIONS = {
     meaning: "sounds that the tagger finds at another time, in another order or count",
   },
   hallucinated: { name: "not found", sign: "✗", meaning: "sounds it names that the tagger does not find" },
-  missed: { name: "not named", sign: "○", meaning: "sounds that the tagger finds and it never names" },
+  missed: { name: "not named", sign: "○", meaning: "sounds that the tagger finds and no claim of it names" },
   neutral: { name: "no claim", sign: "·", meaning: "only asked about or denied, or the tagger is unsure of them" },
 };
 
