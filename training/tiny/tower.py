@@ -230,11 +230,11 @@ class SceneData:
         return torch.from_numpy(self.mel[rows].astype(np.float32)), torch.from_numpy(self.frames[rows])
 
     def predict(
-        self, tower, head, rows: np.ndarray, *, frozen: int = 0, augment: bool = False
+        self, tower, head, rows: np.ndarray, *, frozen: int = 0, augmented: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return outputs (frames, D) and head logits (frames, sum of ``HEAD``) of the scenes ``rows``, concatenated."""
         mel, frames = self.features(rows)
-        mel = augment(mel) if augment else mel
+        mel = augment(mel) if augmented else mel
         with fast_autocast():
             with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
                 hidden, valid = lower_layers(tower, mel, frames, frozen)
@@ -518,7 +518,7 @@ def train(
             if len(order) < batch:
                 order = data.order(batch, rng)
             rows = np.array([order.pop() for _ in range(batch)])
-            loss = loss_of(*data.predict(tower, head, rows, frozen=frozen, augment=True), *data.truth(rows))
+            loss = loss_of(*data.predict(tower, head, rows, frozen=frozen, augmented=True), *data.truth(rows))
             optimizers.minimize(loss, step, share)
             step += 1
             if share >= next_report:
