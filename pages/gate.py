@@ -28,7 +28,7 @@ from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from pages.limits import Pace, visitor_of
+from pages.limits import MOST_VISITORS, Pace, visitor_of
 from pages.line import events_of, share_of_line
 from pages.results import RESULT_BYTES
 
@@ -53,7 +53,6 @@ _SHARE_OF_SESSIONS = 120  # of one visitor in an hour; SESSIONS are kept in all
 SESSIONS = 250  # a tenth of a megabyte each; a dropped session is created again on its next request
 _PER_S, _BURST, _LONGEST_S = 10.0, 100.0, 5.0  # of a visitor's pace: see Pace
 _UNITS_OF_READING = 0.1  # a page has a hundred files
-_MOST_VISITORS = 10_000
 
 
 class UploadShares:
@@ -83,7 +82,7 @@ class UploadShares:
             if sum(bytes_ for uploads in self._uploads.values() for _, bytes_ in uploads) + size > self._total_bytes:
                 return "the app's space for uploads is full: try again in some minutes, or choose an example"
             self._uploads.setdefault(visitor, deque()).append((self._clock(), size))
-            while len(self._uploads) > _MOST_VISITORS:
+            while len(self._uploads) > MOST_VISITORS:
                 self._uploads.popitem(last=False)
             return None
 
@@ -114,7 +113,7 @@ class SessionShares:
                     f"you have begun {self._limit} sessions within an hour, which is one visitor's share: go on later"
                 )
             sessions[session] = self._clock()
-            while len(self._sessions) > _MOST_VISITORS:
+            while len(self._sessions) > MOST_VISITORS:
                 self._sessions.popitem(last=False)
             return None
 

@@ -20,7 +20,7 @@ from mpar2.errors import MPAR2Error
 from mpar2.question import MAX_CHOICE_CHARS, MAX_CHOICES, MAX_QUESTION_CHARS
 
 _WINDOW_S = 3600.0
-_MOST_VISITORS = 10_000  # remembered at once; the least recent one is dropped first
+MOST_VISITORS = 10_000  # remembered at once; the least recent one is dropped first
 
 
 class LimitError(MPAR2Error, ValueError):
@@ -85,7 +85,7 @@ class RunCounter:
                 )
             starts.append(now)
             self._starts.move_to_end(visitor)
-            while len(self._starts) > _MOST_VISITORS:
+            while len(self._starts) > MOST_VISITORS:
                 self._starts.popitem(last=False)
 
 
@@ -165,7 +165,7 @@ class Pace:
         now = self._clock()
         due = max(self._due.pop(visitor, -math.inf), now - self._burst_s)
         self._due[visitor] = due = min(due + units / self._per_s, now + self._longest_s)
-        while len(self._due) > _MOST_VISITORS:
+        while len(self._due) > MOST_VISITORS:
             self._due.popitem(last=False)
         return max(0.0, due - now)
 

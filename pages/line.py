@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pages.limits import Pace, visitor_of
+from pages.limits import MOST_VISITORS, Pace, visitor_of
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -28,7 +28,6 @@ _BESIDE = frozenset({"analysis", "decoding"})  # queues of work beside the model
 _BESIDE_PER_S, _BESIDE_BURST_S, _BESIDE_REST_S = 0.2, 5.0, 120.0  # a visitor's seconds of it: per second, at once
 _SHARE = 8  # waiting requests of one visitor; a page sends two or three at a time
 _AT_ONCE = 8  # one visitor may use 1 / _AT_ONCE of a queue's concurrency, at least one slot
-_MOST_VISITORS = 10_000
 _NEWEST = 0.1  # weight of the newest request in a line's average
 _LOOK_S = 0.01  # Gradio polls its queue a thousand times a second, which slows the models
 
@@ -129,7 +128,7 @@ class Turns:
     def _stand(state: _Line, visitor: str, end: float) -> None:
         state.ends[visitor] = end
         state.ends.move_to_end(visitor)
-        while len(state.ends) > _MOST_VISITORS:
+        while len(state.ends) > MOST_VISITORS:
             state.ends.popitem(last=False)
 
 
