@@ -1,20 +1,23 @@
-"""Fetch and unpack packages that ship labelled recordings (Debian, npm), without installing them.
+"""Fetch and unpack packages that ship labelled recordings (Debian, npm), and wheels, without installing them.
 
-``apt-get download``, ``dpkg -x`` and ``npm pack`` are the ordinary clients; nothing else is contacted. Qt resource
-files (``.rcc``) follow qtbase's ``rcc`` format: a header ``qres``, then tree, data and name tables.
+``apt-get download``, ``dpkg -x``, ``npm pack`` and ``pip download`` are the ordinary clients; nothing else is
+contacted. Qt resource files (``.rcc``) follow qtbase's ``rcc`` format: a header ``qres``, then tree, data and name
+tables.
 """
 
 from __future__ import annotations
 
 import fnmatch
+import hashlib
 import struct
 import subprocess
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["fetch", "find"]
+__all__ = ["fetch", "fetch_wheel", "find"]
 
 
 def fetch(package: str, folder: Path) -> Path:
@@ -45,6 +48,27 @@ def fetch(package: str, folder: Path) -> Path:
             _run(["dpkg", "-x", archive.name, "."], work)
     work.rename(target)
     return target
+
+
+def fetch_wheel(requirement: str, sha256: str, folder: Path) -> Path:
+    """Download a wheel with pip, once, and return its path.
+
+    Args:
+        requirement: ``NAME==VERSION``.
+        sha256: SHA-256 of the wheel.
+        folder: Folder of the wheel.
+
+    Raises:
+        RuntimeError: It cannot be fetched (the message is pip's own), or its SHA-256 differs.
+    """
+    pattern = requirement.replace("-", "_").replace("==", "-") + "-*.whl"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not any(folder.glob(pattern)):
+        _run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", ".", requirement], folder)
+    wheel = next(folder.glob(pattern))
+    if hashlib.sha256(wheel.read_bytes()).hexdigest() != sha256:
+        raise RuntimeError(f"{wheel.name} is not the file that this recipe was written for: its SHA-256 differs")
+    return wheel
 
 
 def find(package: Path, pattern: str) -> Iterator[tuple[str, bytes]]:

