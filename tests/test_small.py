@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from mpar2.engines.base import EngineError
 from mpar2.engines.checkpoint import load_checkpoint
 from mpar2.engines.precision import fast_dtype
-from mpar2.engines.rows import pack, unpack
+from mpar2.engines.rows import pack, read_rows, unpack
 from tests import scene_oracle
 from tests.conftest import CORPUS
 from training.scenes import bank as sounds
@@ -33,13 +33,14 @@ from training.small import __main__ as stages
 from training.small import measure
 from training.small.align import adapt, imagined_scene, teach
 from training.small.build import small_processor, small_thinker
-from training.small.distil import Piece, distil
+from training.small.distil import distil
 from training.small.ears import fit_readout, heard_events, load_tower_of, measure_ears
 from training.small.english import HELD_OUT, own_chats, perplexity
 from training.small.frames import COLUMNS, columns_of, frame_basis, frame_targets, simulated_targets
 from training.small.lessons import LESSONS, NOTHING, chain_turns, naming_turns, reasoned_turns, time_turns
 from training.small.stage import run_stage
 from training.small.times import events_of, set_projection, train_times
+from training.tagger.mixtures import Recording
 from training.tiny.build import SPECIAL_TOKENS, TRACE_TAGS
 from training.tiny.codes import LABELS
 from training.tiny.sequences import Chat, Encoder
@@ -156,6 +157,22 @@ def test_int8_rows_come_back_within_half_a_step_in_small_shards(folder, tmp_path
     usual, packed = (load_checkpoint(str(tmp_path / name), dtype="float32").model for name in ("again", "packed"))
     for name, value in usual.state_dict().items():
         assert torch.equal(value, packed.state_dict()[name]), name
+
+
+def test_changed_weights_go_to_further_shards_and_the_others_stay_as_they_are(folder, tmp_path):
+    state = load_file(folder / "model.safetensors")
+    name = next(name for name, value in state.items() if value.ndim == 2)
+    changed = state | {name: state[name] + 1}
+    (tmp_path / "changed").mkdir()
+    save_file(changed, tmp_path / "changed" / "model.safetensors")
+    before = [path.read_bytes() for path in pack(folder, tmp_path / "extended", shard_bytes=80_000)]
+    assert pack(folder, tmp_path / "extended", extend=True) == [], "nothing has changed"
+    (added,) = pack(tmp_path / "changed", tmp_path / "extended", extend=True)
+    shards = sorted((tmp_path / "extended").glob("rows-*"))
+    assert [path.read_bytes() for path in shards[:-1]] == before and shards[-1] == added
+    pack(tmp_path / "changed", tmp_path / "anew")
+    extended, anew = (read_rows(tmp_path / name) for name in ("extended", "anew"))
+    assert set(extended) == set(anew) and all(torch.equal(extended[name], value) for name, value in anew.items())
 
 
 def test_a_shard_that_is_missing_is_told(folder, tmp_path):
@@ -348,7 +365,6 @@ def test_frames_say_the_times_of_an_event_in_digits():
 
 def test_a_layer_is_added_that_predicts_times_and_the_projection_speaks_in_the_basis(toy, tmp_path):
     """A random tower of five layers, two scenes: from features to the projection of the pair."""
-    from safetensors.torch import save_file
 
     from training.tiny.features import mel_features
 
@@ -384,16 +400,12 @@ def test_a_layer_is_added_that_predicts_times_and_the_projection_speaks_in_the_b
     # The tower is continued with a teacher's scores; what reads it stays.
     rng = np.random.default_rng(0)
     pieces = [
-        Piece(
-            rng.normal(0, 0.3, (80, n)).astype(np.float16), rng.random((n // 24 + 1, 521)).astype(np.float16), f"{n}/x"
-        )
-        for n in (40, 300, 1000)
+        Recording(f"{n}/x", rng.normal(0, 0.3, (n, 80)).astype(np.float16), rng.random((n // 24 + 1, 521)), None)
+        for n in (42, 300, 1000)
     ]
     probabilities = np.eye(len(LABELS), dtype=np.float32)[:3]
-    options = {"steps": 2, "batch": 2}
-    row = distil(
-        tmp_path / "train", tmp_path / "tower", torch.eye(384), (pieces, probabilities), tmp_path / "more", **options
-    )
+    given = tmp_path / "train", tmp_path / "tower", torch.eye(384), (pieces, probabilities)
+    row = distil(*given, tmp_path / "more", steps=2, batch=2)
     continued = load_file(tmp_path / "more" / "tower.safetensors")
     assert row["step"] == 2 and np.isfinite(row["loss"])
     assert torch.equal(continued["readout.weight"], readout["readout.weight"])

